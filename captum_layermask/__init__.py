@@ -1,0 +1,29 @@
+"""Layer masking as a Captum plugin: remove part of an image from a CNN without painting it."""
+
+from captum_layermask.errors import (
+    InplaceError,
+    InputError,
+    LayerMaskError,
+    MaskLostError,
+    NoRuleError,
+    NothingMissingWarning,
+    TrainingModeError,
+    UnknownNameError,
+    VanishedWarning,
+)
+from captum_layermask.forward import LayerMaskedForward
+from captum_layermask.missing import MISSING
+
+__all__ = [
+    "MISSING",
+    "InplaceError",
+    "InputError",
+    "LayerMaskError",
+    "LayerMaskedForward",
+    "MaskLostError",
+    "NoRuleError",
+    "NothingMissingWarning",
+    "TrainingModeError",
+    "UnknownNameError",
+    "VanishedWarning",
+]

@@ -1,0 +1,50 @@
+"""What can go wrong, each with one sentence that says what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class LayerMaskError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+
+class InputError(LayerMaskError, ValueError):
+    """An image, a mask or an option that cannot mean anything here."""
+
+
+class NoRuleError(LayerMaskError, NotImplementedError):
+    """The model used an operation that has no masked version."""
+
+
+class MaskLostError(LayerMaskError, RuntimeError):
+    """The model returned a tensor that no longer knows which cells are missing."""
+
+
+class TrainingModeError(LayerMaskError, RuntimeError):
+    """The model would update or use batch statistics, which masked cells must not enter."""
+
+
+class InplaceError(LayerMaskError, RuntimeError):
+    """An in-place operation would change the mask behind the back of another tensor."""
+
+
+class UnknownNameError(LayerMaskError, ValueError):
+    """A name (of a model, a class, a method …) that is not one of those known."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "") -> None:
+        near = difflib.get_close_matches(name.lower(), {k.lower(): k for k in known}, n=3, cutoff=0.5)
+        by_lower = {k.lower(): k for k in known}
+        offer = ", ".join(repr(by_lower[n]) for n in near)
+        message = f"unknown {kind} {name!r}"
+        message += f"; did you mean {offer}?" if offer else "."
+        super().__init__(f"{message} {hint}".strip())
+
+
+class NothingMissingWarning(UserWarning):
+    """A forward was called many times and never saw a missing pixel."""
+
+
+class VanishedWarning(UserWarning):
+    """A sample had visible pixels, but none of them reached the head of the network."""

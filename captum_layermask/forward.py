@@ -1,0 +1,177 @@
+"""An image and its missing pixels become a prediction."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import threading
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+import captum_layermask.rules  # noqa: F401  (registers every rule)
+from captum_layermask.activation import MaskedMap, MaskedVector, Observer, Run, function_name
+from captum_layermask.errors import (
+    InputError,
+    MaskLostError,
+    NothingMissingWarning,
+    TrainingModeError,
+    VanishedWarning,
+)
+from captum_layermask.mask import Mask
+from captum_layermask.missing import visible_pixels
+from captum_layermask.registry import Function
+
+CALLS_BEFORE_WARNING = 16
+
+
+class LayerMaskedForward(nn.Module):
+    """A CNN that looks at the visible pixels alone (layer masking, Balasubramanian & Feizi).
+
+    Every activation of the model travels with a mask; a layer that looks at neighbours first fills the
+    rim of the hole from its visible neighbours, and nothing behind the mask is ever read. The model runs
+    unmodified. Use it as Captum's ``forward_func`` with ``baselines=MISSING``.
+
+    Args:
+        model: a convolutional network in eval mode. Preprocessing that works on single pixels (scaling,
+            mean and standard deviation) belongs inside it, as in ``nn.Sequential(normalize, model)``:
+            outside, it would turn MISSING into an ordinary dark pixel.
+
+    Example::
+
+        forward = LayerMaskedForward(model)
+        Lime(forward).attribute(image, baselines=MISSING, feature_mask=segments, target=281)
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        if isinstance(model, torch.jit.ScriptModule):
+            raise InputError("a scripted model cannot carry masks; pass the Python model it was made from.")
+        if not isinstance(model, nn.Module):
+            raise InputError(f"the model must be a torch.nn.Module, not {type(model).__name__}.")
+        self.model = model
+        self._calls_without_missing = 0
+        self._warned_vanished = False
+        self._last = threading.local()
+
+    def forward(self, x: Tensor, *extra: Any, mask: Tensor | None = None) -> Any:
+        """Predict from the pixels that are there.
+
+        Args:
+            x: images, N×C×H×W, floating point; pixels equal to ``MISSING`` in every channel are missing.
+            *extra: further positional arguments of the model, handed on untouched.
+            mask: bool or 0/1 (1 = visible), N×1×H×W, N×H×W, 1×1×H×W or H×W; a pixel is missing if
+                either it or ``x`` says so.
+
+        Returns:
+            What the model returns, with plain tensors. A map in it holds 0 in missing cells.
+
+        Raises:
+            InputError: an integer image, a mask of another shape or with other values, a pixel that is
+                MISSING in some channels only, an image that holds MISSING and requires gradients.
+            TrainingModeError: a normalisation layer would use or update batch statistics.
+            NoRuleError: the model uses an operation that has no masked version.
+            MaskLostError: an output, or an operation on the way, no longer knows which cells are missing.
+        """
+        return self._observed(x, extra, mask, None)
+
+    def _observed(self, x: Tensor, extra: Any, mask: Tensor | None, observe: Observer | None) -> Any:
+        self._check_mode()
+        visible, everything, held_missing = visible_pixels(x, mask)
+        self._count_calls(held_missing or mask is not None)
+        run = Run(self.model, observe)
+        image = MaskedMap(torch.where(visible, x, 0), Mask(visible, full=everything), "NCHW", run)
+        output = self.model(image, *extra)
+        sources: list[Mask] = []
+        try:
+            result = unwrapped(output, lambda tensor: _plain(tensor, sources))
+        except MaskLostError as error:
+            if observe is None:
+                raise MaskLostError(f"{error} {self._last_seen(x, extra, mask)}") from None
+            raise
+        self._note_vanished(visible, sources)
+        return result
+
+    def _last_seen(self, x: Tensor, extra: Any, mask: Tensor | None) -> str:
+        """Run once more, noting where the mask was seen last."""
+        seen = "It was never seen by an operation."
+
+        def observe(run: Run, function: Function, rule: str, result: Any) -> None:
+            nonlocal seen
+            seen = f"It was last seen by {function_name(function)} in {run.whereabouts()}."
+
+        with contextlib.suppress(MaskLostError):
+            self._observed(x, extra, mask, observe)
+        return seen
+
+    @property
+    def vanished(self) -> Tensor | None:
+        """Which samples of this thread's last call had visible pixels but lost them all on the way.
+
+        Bool, N; None before the first call. Their prediction is the head's answer to "no evidence".
+        """
+        return getattr(self._last, "vanished", None)
+
+    def _check_mode(self) -> None:
+        for name, module in self.model.named_modules():
+            if isinstance(module, nn.modules.batchnorm._NormBase) and module.training:
+                raise TrainingModeError(
+                    f"module {name!r} is in training mode and would mix missing cells into its batch "
+                    "statistics; call model.eval() first."
+                )
+
+    def _count_calls(self, something_missing: bool) -> None:
+        if something_missing:
+            self._calls_without_missing = -1
+        elif self._calls_without_missing >= 0:
+            self._calls_without_missing += 1
+            if self._calls_without_missing == CALLS_BEFORE_WARNING:
+                warnings.warn(
+                    f"{CALLS_BEFORE_WARNING} calls and not one MISSING pixel: was MISSING lost in a "
+                    "normalisation, a resize or a cast before this forward? Put the preprocessing inside: "
+                    "LayerMaskedForward(nn.Sequential(normalize, model)).",
+                    NothingMissingWarning,
+                    stacklevel=3,
+                )
+
+    def _note_vanished(self, visible: Tensor, sources: list[Mask]) -> None:
+        reached = [mask.visible.flatten(1).any(1) for mask in sources]
+        had = visible.flatten(1).any(1)
+        arrived = torch.stack([r for r in reached if r.shape == had.shape]).any(0)
+        self._last.vanished = had & ~arrived
+        if not self._warned_vanished and bool(self._last.vanished.any()):
+            self._warned_vanished = True
+            warnings.warn(
+                "a sample had visible pixels, but none reached the head of the network, so its prediction "
+                "is the one for an empty image; forward.vanished tells which (this is said once).",
+                VanishedWarning,
+                stacklevel=3,
+            )
+
+
+def _plain(tensor: Tensor, sources: list[Mask]) -> Tensor:
+    if isinstance(tensor, MaskedMap):
+        sources.append(tensor.mask)
+        return tensor.zeroed()
+    if isinstance(tensor, MaskedVector):
+        sources.extend(tensor.sources)
+        return tensor.raw
+    raise MaskLostError("the model returned a tensor that no longer carries a mask.")
+
+
+def unwrapped(output: Any, plain: Callable[[Tensor], Tensor]) -> Any:
+    """The same nested containers and dataclasses with every tensor made plain."""
+
+    def leaf(value: Any) -> Any:
+        if isinstance(value, Tensor):
+            return plain(value)
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value) if f.init}
+            return dataclasses.replace(value, **unwrapped(fields, plain))
+        return value
+
+    return pytree.tree_map(leaf, output)

@@ -1,0 +1,101 @@
+"""Operations that crop, pad, split or join maps do the same to their masks."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from captum_layermask.activation import MaskedMap
+from captum_layermask.errors import InputError, NoRuleError
+from captum_layermask.mask import Mask
+from captum_layermask.registry import Function, give_rule, rule_for
+
+
+@rule_for("pad")
+def pad(x: MaskedMap, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> MaskedMap:
+    """Constant padding adds frame; every other mode copies cells and their kind (S4)."""
+    raw = F.pad(x.raw, list(pad), mode, value)
+    sides = dict.fromkeys("HW", (0, 0))
+    for index, axis in enumerate(reversed(x.axes[len(x.axes) - len(pad) // 2 :])):
+        before_after = (pad[2 * index], pad[2 * index + 1])
+        if axis in sides:
+            sides[axis] = before_after
+        elif axis != "C" and any(before_after):
+            raise NoRuleError(f"padding along axis {axis} of a map with axes {x.axes} has no rule.")
+    edges = (*sides["W"], *sides["H"])
+    if not any(edges):
+        return x.like(raw)
+    if mode == "constant":
+        return x.like(raw, x.mask.framed(edges))
+    return x.like(raw, x.mask.moved(lambda cells: F.pad(cells.float(), edges, mode).bool()))
+
+
+@rule_for("cat", "concat", "concatenate")
+def cat(tensors: Sequence[Any], dim: int = 0) -> MaskedMap:
+    """Channels: the masks meet, as for a sum (S6). Rows, columns, images: the masks are joined too."""
+    maps = [t for t in tensors if isinstance(t, MaskedMap)]
+    x = maps[0]
+    raw = torch.cat([t.raw if isinstance(t, MaskedMap) else t for t in tensors], dim)
+    axis = x.axes[dim % raw.dim()]
+    if axis == "C":
+        return x.like(raw, functools.reduce(Mask.meet, dict.fromkeys(m.mask for m in maps)))
+    raise NoRuleError(f"concatenation along axis {axis} has no rule.")
+
+
+def splitting(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[MaskedMap, ...]:
+    """Pieces along an axis; the mask is cut where rows, columns or images are."""
+    x: MaskedMap = args[0]
+    dim = kwargs.get("dim", args[2] if len(args) > 2 else 0) % x.raw.dim()
+    pieces: Sequence[Tensor] = function(x.raw, *args[1:], **kwargs)
+    starts = [0]
+    for piece in pieces:
+        starts.append(starts[-1] + piece.shape[dim])
+    return tuple(
+        x.like(piece, narrowed(x.mask, x.axes[dim], slice(start, start + piece.shape[dim])))
+        for piece, start in zip(pieces, starts, strict=False)
+    )
+
+
+give_rule(splitting, "chunk", "split", "split_with_sizes", "tensor_split")
+
+
+def narrowed(mask: Mask, axis: str, part: slice) -> Mask:
+    """The mask of a part of a map along one of its axes."""
+    if axis == "C":
+        return mask
+    if axis == "S":
+        raise NoRuleError("cutting flattened positions has no rule.")
+    if axis == "N":
+        return mask.of_images(part)
+    return mask.moved(lambda cells: cells[:, :, part] if axis == "H" else cells[..., part])
+
+
+@rule_for("getitem")
+def getitem(x: MaskedMap, index: Any) -> MaskedMap:
+    """Basic indexing: slices and integers crop the mask, None adds an axis."""
+    parts = list(index) if isinstance(index, tuple) else [index]
+    if Ellipsis in parts:
+        at = parts.index(Ellipsis)
+        named = sum(part is not None for part in parts) - 1
+        parts[at : at + 1] = [slice(None)] * (x.raw.dim() - named)
+    mask, axes, rest = x.mask, "", x.axes
+    for part in parts:
+        if part is None:
+            axes += "C"
+            continue
+        axis, rest = rest[0], rest[1:]
+        if isinstance(part, slice):
+            axes += axis
+            mask = mask if part == slice(None) else narrowed(mask, axis, part)
+        elif isinstance(part, int):
+            mask = narrowed(mask, axis, slice(part, part + 1 or None))
+        elif axis == "C" and isinstance(part, (list, Tensor)):
+            axes += axis
+        else:
+            raise InputError(f"indexing axis {axis} of a masked map with {type(part).__name__} has no rule.")
+    return x.like(x.raw[index], mask, axes + rest)

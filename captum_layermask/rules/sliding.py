@@ -1,0 +1,145 @@
+"""An operation that slides a window fills the rim of the hole first, then runs as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from captum_layermask.activation import MaskedMap, MaskedVector
+from captum_layermask.errors import NoRuleError
+from captum_layermask.padding import neighbor_pad
+from captum_layermask.registry import rule_for
+from captum_layermask.rules.statistics import amax, mean_of_one_window
+from captum_layermask.windows import Bins, Window
+
+Size = int | Sequence[int]
+
+
+def pair(size: Size) -> tuple[int, int]:
+    """(rows, columns) of an argument that PyTorch takes as one number or as two."""
+    return (size, size) if isinstance(size, int) else (size[0], size[-1])
+
+
+def slide(x: MaskedMap, window: Window | Bins, op: Callable[[Tensor], Tensor]) -> MaskedMap:
+    """Fill what kept windows read (S3), run the plain operation, and take the mask behind it (S5)."""
+    need_channels_first(x)
+    raw = op(neighbor_pad(x.raw, x.mask, window.reach))
+    return x.like(raw, x.mask.behind(window))
+
+
+def need_channels_first(x: MaskedMap) -> None:
+    """Refuse a map whose rows and columns are not where image operations look for them."""
+    if x.axes != "NCHW":
+        raise NoRuleError(f"a sliding window needs an N×C×H×W map, and this one has axes {x.axes}.")
+
+
+def need_values_only(return_indices: bool) -> None:
+    """Refuse pools that also return where their maxima were: an index into a filled cell means nothing."""
+    if return_indices:
+        raise NoRuleError("max-pooling with return_indices=True has no layer-masking rule.")
+
+
+@rule_for("conv2d")
+def conv2d(
+    x: MaskedMap,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Size = 1,
+    padding: Size | str = 0,
+    dilation: Size = 1,
+    groups: int = 1,
+) -> MaskedMap:
+    """Convolution of the padded map (the paper's g_k, §3.2)."""
+    kernel, dilations = pair(weight.shape[-2:]), pair(dilation)
+    if isinstance(padding, str):
+        total = [d * (k - 1) * (padding == "same") for k, d in zip(kernel, dilations, strict=True)]
+        before, after = pair([t // 2 for t in total]), pair([t - t // 2 for t in total])
+    else:
+        before = after = pair(padding)
+    window = Window(kernel, pair(stride), before, after, dilations)
+    return slide(x, window, lambda v: F.conv2d(v, weight, bias, stride, padding, dilation, groups))
+
+
+@rule_for("max_pool2d")
+def max_pool2d(
+    x: MaskedMap,
+    kernel_size: Size,
+    stride: Size | None = None,
+    padding: Size = 0,
+    dilation: Size = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> MaskedMap | MaskedVector:
+    """Max-pooling of the padded map; one window over everything is the maximum of what is there (S8)."""
+    need_values_only(return_indices)
+    need_channels_first(x)
+    window = pool_window(kernel_size, stride, padding, dilation, ceil_mode)
+    if window.is_whole(x.mask.size):
+        return amax(x, (2, 3), keepdim=True)
+    arguments: Any = (kernel_size, stride or kernel_size, padding, dilation, ceil_mode)
+    return slide(x, window, lambda v: torch.max_pool2d(v, *arguments))
+
+
+@rule_for("avg_pool2d")
+def avg_pool2d(
+    x: MaskedMap,
+    kernel_size: Size,
+    stride: Size | None = None,
+    padding: Size = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> MaskedMap | MaskedVector:
+    """Average-pooling of the padded map; one window over everything is the mean of what is there (S7)."""
+    need_channels_first(x)
+    window = pool_window(kernel_size, stride, padding, 1, ceil_mode)
+    options: Any = (kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
+
+    def pool(values: Tensor) -> Tensor:
+        return F.avg_pool2d(values, *options)
+
+    if not window.is_whole(x.mask.size):
+        return slide(x, window, pool)
+    rows, columns = x.mask.size
+    if count_include_pad:
+        rows, columns = rows + 2 * window.before[0], columns + 2 * window.before[1]
+    return mean_of_one_window(x, pool, rows * columns)
+
+
+def pool_window(kernel: Size, stride: Size | None, padding: Size, dilation: Size, ceil: bool) -> Window:
+    """The window of a pool; PyTorch's default stride is the kernel."""
+    edge = pair(padding)
+    return Window(pair(kernel), pair(stride or kernel), edge, edge, pair(dilation), ceil)
+
+
+@rule_for("adaptive_avg_pool2d")
+def adaptive_avg_pool2d(x: MaskedMap, output_size: Any) -> MaskedMap | MaskedVector:
+    """Per-bin averages of the padded map; a single bin is the mean of what is there (S7)."""
+    bins = adaptive_bins(x, output_size)
+    if bins.is_whole(x.mask.size):
+        return mean_of_one_window(x, lambda v: F.adaptive_avg_pool2d(v, 1), x.mask.size[0] * x.mask.size[1])
+    return slide(x, bins, lambda v: F.adaptive_avg_pool2d(v, output_size))
+
+
+@rule_for("adaptive_max_pool2d")
+def adaptive_max_pool2d(
+    x: MaskedMap, output_size: Any, return_indices: bool = False
+) -> MaskedMap | MaskedVector:
+    """Per-bin maxima of the padded map; a single bin is the maximum of what is there (S8)."""
+    need_values_only(return_indices)
+    bins = adaptive_bins(x, output_size)
+    if bins.is_whole(x.mask.size):
+        return amax(x, (2, 3), keepdim=True)
+    return slide(x, bins, lambda v: F.adaptive_max_pool2d(v, output_size))
+
+
+def adaptive_bins(x: MaskedMap, output_size: Any) -> Bins:
+    """The bins of an adaptive pool; None stands for the map's own size."""
+    need_channels_first(x)
+    asked = (output_size, output_size) if isinstance(output_size, int) else output_size
+    rows, columns = (s if a is None else a for s, a in zip(x.mask.size, asked, strict=True))
+    return Bins(x.mask.size, (rows, columns))
