@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import resolve_name
 
-from captum_layermask.errors import InplaceError, MaskLostError, NoRuleError
+from captum_layermask.errors import InplaceError, LayerMaskError, MaskLostError, NoRuleError
 from captum_layermask.mask import Mask
 from captum_layermask.registry import RULES, Function, spellings
 
@@ -110,11 +110,12 @@ class Carrier(Tensor):
         carriers = tuple(carriers_in((args, kwargs)))
         run = carriers[0].run
         if any(isinstance(c, MaskedMap) for c in carriers):
-            rule = RULES.get(func)
-            if rule is None:
-                raise NoRuleError(_no_rule(func, run))
-            args, kwargs = replace_carriers((args, kwargs), MaskedVector, lambda c: c.raw)
-            name, result = rule.__name__, rule(func, args, kwargs)
+            rule = RULES.get(func, no_rule)
+            name, positioned = rule.__name__, replace_carriers((args, kwargs), MaskedVector, lambda c: c.raw)
+            try:
+                result = rule(func, *positioned)
+            except LayerMaskError as error:
+                raise type(error)(f"{function_name(func)} in {run.whereabouts()}: {error}") from None
         else:
             name, result = "as usual", _as_usual(func, args, kwargs, carriers)
         for made in carriers_in(result):
@@ -175,9 +176,8 @@ class MaskedMap(Carrier):
     def _forbid_live_aliases(self) -> None:
         if any(other is not None and other is not self for other in (ref() for ref in self._aliases)):
             raise InplaceError(
-                f"an in-place operation in {self.run.whereabouts()} would change which cells are "
-                "missing in a tensor that shares its memory (a view or its base); use the operation that "
-                "returns a new tensor there."
+                "this in-place operation would change which cells are missing in a tensor that shares its "
+                "memory (a view or its base); use the operation that returns a new tensor."
             )
 
     def pooled(self, raw: Tensor) -> MaskedVector:
@@ -269,8 +269,8 @@ def function_name(function: Function) -> str:
     return resolve_name(function) or getattr(function, "__qualname__", str(function))
 
 
-def _no_rule(func: Function, run: Run) -> str:
-    return (
-        f"no layer-masking rule for {function_name(func)}, used in {run.whereabouts()}; "
-        "give it one with captum_layermask.rule_for."
+def no_rule(func: Function, args: Any, kwargs: Any) -> Any:
+    """The rule of every operation that has none."""
+    raise NoRuleError(
+        "this operation has no layer-masking rule; give it one with captum_layermask.rule_for."
     )

@@ -139,11 +139,11 @@ class LayerMaskedForward(nn.Module):
                 )
 
     def _note_vanished(self, visible: Tensor, sources: list[Mask]) -> None:
-        reached = [mask.visible.flatten(1).any(1) for mask in sources]
-        had = visible.flatten(1).any(1)
-        arrived = torch.stack([r for r in reached if r.shape == had.shape]).any(0)
-        self._last.vanished = had & ~arrived
-        if not self._warned_vanished and bool(self._last.vanished.any()):
+        vanished = visible.flatten(1).any(1)
+        for mask in sources:
+            vanished = vanished & ~mask.visible.flatten(1).any(1)
+        self._last.vanished = vanished
+        if not self._warned_vanished and bool(vanished.any()):
             self._warned_vanished = True
             warnings.warn(
                 "a sample had visible pixels, but none reached the head of the network, so its prediction "

@@ -163,9 +163,7 @@ def max_pool2d(cells, kernel, stride=None, padding=0, dilation=1, ceil_mode=Fals
     return Cells(out, window_kinds(cells.kinds, *geometry))
 
 
-def avg_pool2d(
-    cells, kernel, stride=None, padding=0, ceil_mode=False, count_include_pad=True
-) -> Cells:
+def avg_pool2d(cells, kernel, stride=None, padding=0, ceil_mode=False, count_include_pad=True) -> Cells:
     """S3, S5: fill, then average; S7 if the one window holds the whole map.
 
     ``count_include_pad`` counts implicit padding, but not what sticks out beyond it in ceil mode.

@@ -39,8 +39,8 @@ def pointwise(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any])
     raw = function(*args, **kwargs)
     if any(raw is arg for arg in args) and not any(raw is m.raw for m in maps):
         raise MaskLostError(
-            f"{function.__name__} writes a masked activation into a plain tensor, which cannot hold its "
-            "mask; use an operation that returns a new tensor."
+            "this writes a masked activation into a plain tensor, which cannot hold its mask; use an "
+            "operation that returns a new tensor."
         )
     target = next((m for m in maps if m.raw is raw), maps[0])
     mask, axes = meeting(maps, raw.shape)

@@ -16,7 +16,7 @@ from captum_layermask.registry import Function, give_rule, rule_for
 def permuting(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> MaskedMap:
     """Any reordering of dimensions: what it does to a tensor of all different sizes tells the new order."""
     x: MaskedMap = args[0]
-    probe = torch.empty(range(2, 2 + x.raw.dim()), device="meta")
+    probe = torch.empty(tuple(range(2, 2 + x.raw.dim())), device="meta")
     order = [size - 2 for size in function(probe, *args[1:], **kwargs).shape]
     return x.like(function(x.raw, *args[1:], **kwargs), axes="".join(x.axes[dim] for dim in order))
 

@@ -1,0 +1,82 @@
+"""Networks with every parameter drawn anew, families of masks, and a scrambler of missing cells."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from captum_layermask.activation import MaskedMap, carriers_in
+
+
+def redraw(model: nn.Module, seed: int = 0) -> nn.Module:
+    """Draw every parameter, gain and buffer anew and away from zero, so that no branch is silent."""
+    generator = torch.Generator().manual_seed(seed)
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        if not tensor.is_floating_point():
+            continue
+        if tensor.dim() > 1:
+            fan_in = max(tensor[0].numel(), 1)
+            drawn = torch.randn(tensor.shape, generator=generator) * (1.5 / fan_in) ** 0.5
+        elif name.endswith("bias") or name.endswith("mean"):
+            drawn = torch.randn(tensor.shape, generator=generator) * 0.3
+        else:
+            drawn = torch.rand(tensor.shape, generator=generator) + 0.5
+        tensor.data.copy_(drawn)
+    return model.eval()
+
+
+class SmallVGG(nn.Sequential):
+    """Ceil-mode and overlapping pools, an asymmetric frame, dilation, and a head that flattens."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            nn.Conv2d(3, 8, 3, padding=1),
+            nn.BatchNorm2d(8),
+            nn.ReLU(inplace=True),
+            nn.MaxPool2d(3, 2, ceil_mode=True),
+            nn.ZeroPad2d((0, 1, 0, 1)),
+            nn.Conv2d(8, 8, 3, stride=2),
+            nn.BatchNorm2d(8),
+            nn.ReLU6(),
+            nn.AvgPool2d(3, 2, padding=1),
+            nn.Conv2d(8, 8, 3, padding=2, dilation=2, groups=2),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool2d((3, 2)),
+            nn.Dropout(),
+            nn.Flatten(),
+            nn.Linear(48, 10),
+        )
+
+
+def mask_families(size: int, seed: int = 0) -> dict[str, Tensor]:
+    """One visible-pixel mask (size × size, bool) of each kind."""
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.rand(1, 1, size, size, generator=generator)
+    smooth = F.avg_pool2d(F.pad(noise, (6,) * 4, mode="reflect"), 13, 1)[0, 0]
+    patches = torch.rand(size // 8, size // 8, generator=generator) > 0.5
+    pixel = torch.zeros(size, size, dtype=torch.bool)
+    pixel[size - 8, size - 8] = True
+    return {
+        "patches": patches.repeat_interleave(8, 0).repeat_interleave(8, 1),
+        "blobs": smooth > smooth.median(),
+        "one pixel": pixel,
+        "one pixel that subsampling drops": pixel.roll((-12, -12), (0, 1)),
+        "all but one pixel": ~pixel,
+        "all": torch.ones_like(pixel),
+        "none": torch.zeros_like(pixel),
+        "speckle": torch.rand(size, size, generator=generator) > 0.9,
+    }
+
+
+def scramble(run: object, function: object, rule: str, result: object) -> None:
+    """An observer that overwrites whatever the mask calls missing with large random values."""
+    for carrier in carriers_in(result):
+        if isinstance(carrier, MaskedMap) and carrier.raw.is_floating_point():
+            missing = carrier.over(carrier.mask.missing)
+            carrier.raw.copy_(torch.where(missing, torch.randn_like(carrier.raw) * 1e3, carrier.raw))
+
+
+def relative(a: Tensor, b: Tensor) -> float:
+    """Largest difference relative to the largest value of ``b``."""
+    return float((a - b).abs().max() / b.abs().max().clamp(min=1e-30))

@@ -1,0 +1,226 @@
+"""The command line, with the real network: a picture, or one sentence and exit code 2."""
+
+import os
+import re
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.figure import Figure
+from PIL import Image
+from torch import nn
+from typer.testing import CliRunner
+
+from captum_layermask import cli
+from captum_layermask.__main__ import main
+from captum_layermask.images import example_image
+from captum_layermask.models import LoadedModel, Normalize
+
+FEW = ["--segments", "grid", "--n-segments", "9", "--n-samples", "12"]
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    """Replace the network by one that is over in no time."""
+
+    def load(name):
+        torch.manual_seed(0)
+        return LoadedModel(
+            name=name,
+            model=nn.Sequential(
+                nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)
+            ).eval(),
+            preprocess=lambda picture: (
+                torch.from_numpy(np.array(picture.resize((32, 32)))).permute(2, 0, 1)[None] / 255
+            ),
+            normalize=Normalize([0.5] * 3, [0.5] * 3),
+            categories=("ant", "bee", "cat"),
+        )
+
+    monkeypatch.setattr(cli, "load_model", load)
+
+
+def fails(capsys, *args):
+    """Run the command, check that it fails as it should, and return its sentence."""
+    before = sorted(os.listdir())
+    with pytest.raises(SystemExit) as caught:
+        main(args)
+    assert caught.value.code == 2
+    assert sorted(os.listdir()) == before
+    progress, error, sentence = capsys.readouterr().err.rpartition("error: ")
+    assert error
+    assert not re.sub(r".*attribution: .*", "", progress).strip()
+    assert len(sentence.splitlines()) == 1
+    return sentence
+
+
+def test_one_command_explains_the_cat(folder):
+    done = subprocess.run(
+        [sys.executable, "-m", "captum_layermask", "explain", *FEW],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=80,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    table = done.stdout.splitlines()
+    assert table[0].split() == ["prediction", "index", "probability"]
+    assert {"281", "282", "285"} <= {line.split()[-2] for line in table[1:4]}
+    assert len({len(line) for line in table[:6]}) == 1
+    assert "explanation.png" in table[6]
+    assert "100%" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert os.listdir(folder) == ["explanation.png"]
+    with Image.open(folder / "explanation.png") as picture:
+        assert picture.width > 1000
+
+
+def test_a_picture_of_ones_own_and_every_option(folder, tiny, capsys):
+    example_image().save("cat.jpg")
+    result = CliRunner().invoke(
+        cli.app,
+        [
+            *("explain", "cat.jpg", "--model", "efficientnet-lite0", "--method", "kernel-shap"),
+            *("--segments", "slic", "--n-segments", "10", "--n-samples", "30"),
+            *("--batch-size", "4", "--target", "bee", "--seed", "3", "-o", "out.pdf"),
+        ],
+    )
+    assert result.exit_code == 0, result.output
+    assert "'bee'" in result.output
+    assert sorted(os.listdir()) == ["cat.jpg", "out.pdf"]
+
+
+def test_the_options_reach_the_explanation(tiny, monkeypatch):
+    seen = {}
+    original = cli.explain_prediction
+
+    def spy(forward, pixels, segments, **options):
+        seen.update(options, segments=int(segments.max()) + 1)
+        return original(forward, pixels, segments, **options)
+
+    monkeypatch.setattr(cli, "explain_prediction", spy)
+    args = ["--n-samples", "6", "--batch-size", "5", "--seed", "7", "--target", "2"]
+    CliRunner().invoke(cli.app, ["explain", "--segments", "grid", "--n-segments", "16", *args])
+    wanted = {"n_samples": 6, "perturbations_per_eval": 5, "seed": 7, "target": 2, "method": "lime"}
+    assert seen | wanted == seen
+    assert seen["segments"] == 16
+    assert seen["show_progress"] is True
+
+
+@pytest.mark.parametrize("method", ["feature-ablation", "occlusion", "shapley-sampling"])
+def test_the_other_methods_run(tiny, method):
+    args = ["explain", "--method", method, "--segments", "quickshift", "--n-segments", "6"]
+    result = CliRunner().invoke(cli.app, args)
+    assert result.exit_code == 0, result.output
+    assert os.listdir() == ["explanation.png"]
+
+
+def test_a_warning_is_one_line_without_its_place_in_the_code(tiny, monkeypatch, capsys):
+    original = cli.explain_prediction
+
+    def warn(*args, **options):
+        warnings.warn("mind the gap", stacklevel=1)
+        return original(*args, **options)
+
+    monkeypatch.setattr(cli, "explain_prediction", warn)
+    with pytest.raises(SystemExit) as caught:
+        main(["explain", *FEW])
+    assert not caught.value.code
+    assert capsys.readouterr().err.startswith("warning: mind the gap\n")
+
+
+def test_help_shows_the_command_and_its_options():
+    runner = CliRunner(env={"COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"})
+    assert "explain" in runner.invoke(cli.app, ["--help"]).output
+    text = runner.invoke(cli.app, ["explain", "--help"]).output
+    for option in ("--model", "--method", "--segments", "--n-samples", "--target", "--output"):
+        assert option in text
+
+
+@pytest.mark.parametrize(
+    ("args", "what"),
+    [
+        (["absent.jpg"], "there is no file 'absent.jpg'"),
+        (["text.jpg"], "cannot read 'text.jpg'"),
+        (["."], "is a folder"),
+        (["--model", "efficientnet-lite9"], "did you mean 'efficientnet-lite"),
+        (["--model", "torchvision:resnet51"], "did you mean 'resnet5"),
+        (["--method", "limee"], "did you mean 'lime'"),
+        (["--segments", "slicc"], "did you mean 'slic'"),
+        (["--target", "taby"], "did you mean 'tabby'"),
+        (["--target", "1000"], "there is no class 1000"),
+        (["--output", "absent/out.png"], "there is no folder 'absent'"),
+        (["--output", "out.xyz"], "end the name in"),
+        (["--output", "folder.png"], "is a folder"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_exit_code_2(capsys, args, what):
+    with open("text.jpg", "w") as file:
+        file.write("not a picture")
+    os.mkdir("folder.png")
+    assert what in fails(capsys, "explain", *args)
+
+
+@pytest.mark.parametrize(
+    ("args", "what"),
+    [
+        (["--n-segments", "0"], "n_segments is 0"),
+        (["--n-samples", "0"], "number of samples is 0"),
+        (["--batch-size", "0"], "is 0; give at least 1"),
+        (["--method", "occlusion", "--n-samples", "5"], "draws no samples"),
+    ],
+)
+def test_a_number_that_makes_no_sense_is_one_sentence_and_exit_code_2(capsys, tiny, args, what):
+    assert what in fails(capsys, "explain", *args)
+
+
+def test_the_output_is_checked_before_anything_is_computed(capsys, monkeypatch):
+    monkeypatch.setattr(cli, "load_model", lambda name: pytest.fail("loaded the model"))
+    fails(capsys, "explain", "--output", "absent/out.png")
+
+
+def test_a_disk_that_fills_up_leaves_no_file(capsys, tiny, monkeypatch):
+    def full_disk(self, file, **_):
+        file.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Figure, "savefig", full_disk)
+    assert "No space left" in fails(capsys, "explain", *FEW)
+
+
+def test_a_model_with_an_op_without_a_rule_is_one_sentence(capsys, tiny, monkeypatch):
+    class Spectrum(nn.Module):
+        def forward(self, x):
+            return torch.fft.rfft2(x).abs().mean((2, 3))
+
+    load = cli.load_model
+    monkeypatch.setattr(
+        cli,
+        "load_model",
+        lambda name: LoadedModel(**{**vars(load(name)), "model": Spectrum()}),
+    )
+    assert "fft" in fails(capsys, "explain", *FEW)
+
+
+def test_a_wrong_option_is_exit_code_2(capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["explain", "--n-samples", "many"])
+    assert caught.value.code == 2
+    assert "Traceback" not in capsys.readouterr().err
+    assert os.listdir() == []
+
+
+def test_without_typer_the_command_says_what_to_install(capsys, monkeypatch):
+    monkeypatch.delitem(sys.modules, "captum_layermask.cli")
+    monkeypatch.setitem(sys.modules, "typer", None)
+    assert "pip install 'captum-layermask[demo]'" in fails(capsys, "explain")

@@ -1,0 +1,121 @@
+"""Neighbor padding (S3) and the masks behind windows (S5), on arbitrary masks and shapes."""
+
+import numpy as np
+import torch
+import transcription
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support import relative
+
+from captum_layermask.mask import Mask
+from captum_layermask.padding import neighbor_pad
+from captum_layermask.windows import Bins, Window
+
+seeds = st.integers(0, 2**31)
+sizes = st.tuples(st.integers(1, 9), st.integers(1, 9))
+
+
+def draw(seed, size, frame):
+    generator = torch.Generator().manual_seed(seed)
+    share = torch.rand(2, 1, 1, 1, generator=generator)
+    visible = torch.rand(2, 1, *size, generator=generator) < share
+    border = torch.zeros(1, 1, *size, dtype=torch.bool)
+    if frame:
+        border[..., : frame[0], :] = True
+        border[..., frame[1] :] = True
+    mask = Mask(visible & ~border, border)
+    kinds = np.where(mask.visible[:, 0], transcription.VISIBLE, transcription.MISSING)
+    kinds = np.where(border[:, 0], transcription.FRAME, kinds)
+    return mask, kinds, torch.randn(2, 3, *size, generator=generator, dtype=torch.double)
+
+
+frames = st.none() | st.tuples(st.integers(0, 2), st.integers(3, 9))
+
+
+@settings(max_examples=60, deadline=None)
+@given(seeds, sizes, frames, st.integers(0, 5))
+def test_padding_equals_transcription(seed, size, frame, rounds):
+    mask, kinds, x = draw(seed, size, frame)
+    if rounds == 0:
+        assert neighbor_pad(x, mask, 0) is x
+        return
+    expected = transcription.neighbor_pad(x, kinds, rounds)
+    read = torch.from_numpy(kinds != transcription.MISSING)[:, None]
+    for _ in range(rounds):
+        read = Window((3, 3), before=(1, 1), after=(1, 1)).any(read)
+    got = neighbor_pad(x, mask, rounds)
+    assert relative(torch.where(read, got, 0), torch.where(read, expected, 0)) <= 1e-12
+
+
+@settings(max_examples=60, deadline=None)
+@given(seeds, sizes, st.integers(1, 6))
+def test_padding_ignores_and_never_writes_its_input(seed, size, rounds):
+    mask, _, x = draw(seed, size, None)
+    before = x.clone()
+    other = torch.where(mask.visible, x, torch.inf)
+    assert torch.equal(neighbor_pad(x, mask, rounds), neighbor_pad(other, mask, rounds))
+    assert torch.equal(x, before)
+
+
+def test_fill_is_the_mean_of_known_neighbours():
+    visible = torch.zeros(1, 1, 3, 4, dtype=torch.bool)
+    visible[..., 0, 0] = visible[..., 2, 0] = True
+    x = torch.zeros(1, 1, 3, 4)
+    x[..., 0, 0], x[..., 2, 0] = 2.0, 4.0
+    one = neighbor_pad(x, Mask(visible), 1)[0, 0]
+    assert one[:, :2].tolist() == [[2, 2], [3, 3], [4, 4]]
+    two = neighbor_pad(x, Mask(visible), 2)[0, 0]
+    assert two[:, 2].tolist() == [2.5, 3, 3.5]
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    seeds, sizes, frames, st.tuples(st.integers(1, 4), st.integers(1, 4)), st.integers(1, 3),
+    st.integers(0, 2), st.integers(1, 2), st.booleans(),
+)  # fmt: skip
+def test_mask_behind_a_window_equals_transcription(seed, size, frame, kernel, stride, pad, dilation, ceil):
+    pad = min(pad, min(kernel) // 2)
+    if any(s + 2 * pad < dilation * (k - 1) + 1 for s, k in zip(size, kernel, strict=True)):
+        return
+    mask, kinds, _ = draw(seed, size, frame)
+    window = Window(kernel, (stride,) * 2, (pad,) * 2, (pad,) * 2, (dilation,) * 2, ceil)
+    expected = transcription.window_kinds(kinds, kernel, stride, dilation, pad, ceil)
+    behind = mask.behind(window)
+    assert (behind.visible[:, 0].numpy() == (expected == transcription.VISIBLE)).all()
+    assert (behind.missing[:, 0].numpy() == (expected == transcription.MISSING)).all()
+
+
+@given(st.integers(1, 12), st.integers(1, 12))
+def test_bins_reach_as_far_as_the_longest_bin(n, m):
+    lengths = [-(-(i + 1) * n // m) - i * n // m for i in range(m)]
+    assert Bins((n, n), (m, m)).reach == max(lengths) - 1
+    cells = torch.eye(n, dtype=torch.bool)[:, None, :, None].expand(n, 1, n, n).contiguous()
+    hit = Bins((n, n), (m, m)).any(cells)[:, 0, :, 0]
+    for cell in range(n):
+        assert hit[cell].tolist() == [i * n // m <= cell < -(-(i + 1) * n // m) for i in range(m)]
+
+
+def test_meeting_ones_ancestor_gives_the_ancestor_back():
+    mask = Mask(torch.rand(2, 1, 8, 8) > 0.5)
+    grown = mask.behind(Window((3, 3), before=(1, 1), after=(1, 1)))
+    assert grown.meet(mask) is mask and mask.meet(grown) is mask
+    assert torch.equal(grown.visible & mask.visible, mask.visible)
+    shifted = mask.behind(Window((3, 3), before=(2, 2), after=(0, 0)))
+    assert torch.equal(shifted.meet(mask).visible, shifted.visible & mask.visible)
+
+
+def test_memos_die_with_their_masks():
+    import gc
+    import weakref
+
+    gc.disable()
+    try:
+        mask = Mask(torch.rand(1, 1, 8, 8) > 0.5)
+        grown = mask.behind(Window((3, 3), before=(1, 1), after=(1, 1)))
+        met = grown.meet(Mask(torch.rand(1, 1, 8, 8) > 0.5))
+        neighbor_pad(torch.zeros(1, 1, 8, 8), mask, 2)
+        watched = [weakref.ref(m) for m in (mask, grown, met)]
+        del mask, grown, met
+        assert [ref() for ref in watched] == [None] * 3
+    finally:
+        gc.enable()
