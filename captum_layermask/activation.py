@@ -22,15 +22,16 @@ from captum_layermask.errors import InplaceError, LayerMaskError, MaskLostError,
 from captum_layermask.mask import Mask
 from captum_layermask.registry import RULES, Function, spellings
 
-METHODS = (
-    "size dim ndimension numel nelement element_size is_contiguous stride storage_offset get_device "
+FUNCTIONS = (
+    "new_tensor new_zeros new_ones new_empty new_full zeros_like ones_like empty_like full_like rand_like "
+    "randn_like size dim ndimension numel nelement element_size is_contiguous stride storage_offset get_device "
     "is_floating_point is_complex is_signed is_same_size len is_inference result_type can_cast"
 )
 PROPERTIES = (
     "shape ndim dtype device layout itemsize nbytes requires_grad is_leaf grad_fn is_cuda is_cpu is_meta "
     "is_mps is_xpu is_mkldnn is_quantized is_sparse is_nested"
 )
-_DESCRIPTIONS = {function for name in METHODS.split() for function in spellings(name)} | {
+_VALUELESS = {function for name in FUNCTIONS.split() for function in spellings(name)} | {
     getattr(Tensor, name).__get__ for name in PROPERTIES.split() if hasattr(Tensor, name)
 }
 
@@ -104,7 +105,7 @@ class Carrier(Tensor):
     ) -> Any:
         """Run the rule of ``func``, or ``func`` itself where no operand has a map any more."""
         kwargs = kwargs or {}
-        if func in _DESCRIPTIONS:
+        if func in _VALUELESS:
             args, kwargs = replace_carriers((args, kwargs), Carrier, lambda c: c.raw)
             return func(*args, **kwargs)
         carriers = tuple(carriers_in((args, kwargs)))

@@ -77,6 +77,13 @@ def scramble(run: object, function: object, rule: str, result: object) -> None:
             carrier.raw.copy_(torch.where(missing, torch.randn_like(carrier.raw) * 1e3, carrier.raw))
 
 
+def sees_nothing(run: object, function: object, rule: str, result: object) -> None:
+    """An observer for a wholly masked image: evidence must not come out of nothing (S5)."""
+    for carrier in carriers_in(result):
+        if isinstance(carrier, MaskedMap):
+            assert not carrier.mask.visible.any(), f"{rule} made cells visible"
+
+
 def relative(a: Tensor, b: Tensor) -> float:
     """Largest difference relative to the largest value of ``b``."""
     return float((a - b).abs().max() / b.abs().max().clamp(min=1e-30))

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import torchvision
-from support import SmallVGG, mask_families, redraw, relative, scramble
+from support import SmallVGG, mask_families, redraw, relative, scramble, sees_nothing
 from torch import nn
 
 from captum_layermask import (
@@ -79,6 +79,7 @@ def test_networks(network, images):
     none = list(FAMILIES).index("none")
     other = forward(torch.randn_like(images), mask=visible)
     assert torch.equal(other[none], masked[none])
+    forward._observed(images, (), torch.zeros(SIZE, SIZE), sees_nothing)
 
 
 def lite(name):
