@@ -24,8 +24,8 @@ from captum_layermask.registry import RULES, Function, spellings
 
 FUNCTIONS = (
     "new_tensor new_zeros new_ones new_empty new_full zeros_like ones_like empty_like full_like rand_like "
-    "randn_like size dim ndimension numel nelement element_size is_contiguous stride storage_offset get_device "
-    "is_floating_point is_complex is_signed is_same_size len is_inference result_type can_cast"
+    "randn_like size dim ndimension numel nelement element_size is_contiguous stride storage_offset "
+    "get_device is_floating_point is_complex is_signed is_same_size len is_inference result_type can_cast"
 )
 PROPERTIES = (
     "shape ndim dtype device layout itemsize nbytes requires_grad is_leaf grad_fn is_cuda is_cpu is_meta "
@@ -46,10 +46,12 @@ class Run:
     Args:
         model: the network that runs.
         observe: called as ``observe(run, function, rule name, result)`` after every operation, or None.
+        padded: whether the operation now running filled the rim of a hole.
     """
 
     model: nn.Module | None = None
     observe: Observer | None = None
+    padded: bool = False
 
     def here(self) -> str:
         """The path of the innermost module whose forward is running, '' for the model itself."""
@@ -112,6 +114,7 @@ class Carrier(Tensor):
         run = carriers[0].run
         if any(isinstance(c, MaskedMap) for c in carriers):
             rule = RULES.get(func, no_rule)
+            run.padded = False
             name, positioned = rule.__name__, replace_carriers((args, kwargs), MaskedVector, lambda c: c.raw)
             try:
                 result = rule(func, *positioned)
@@ -148,7 +151,8 @@ class MaskedMap(Carrier):
         mask: which cells are visible, missing or frame.
         axes: a letter for every dimension of ``raw``: N batch, H rows, W columns, S rows and columns
             flattened into one, C anything without a position (``"NCHW"``, channels-last ``"NHWC"``,
-            grouped channels ``"NCCHW"``, tokens ``"NSC"``). An axis of one cell may be left out.
+            grouped channels ``"NCCHW"``, tokens ``"NSC"``), h and w offsets inside blocks of rows and
+            columns whose blocks H and W then count. An axis of one cell may be left out.
         run: what the whole forward shares.
     """
 
@@ -192,6 +196,11 @@ class MaskedMap(Carrier):
         named = "NCHW"
         if "S" in self.axes:
             cells, named = cells.flatten(2), "NCS"
+        for coarse, fine in ("Hh", "Ww"):
+            if fine in self.axes:
+                block = self.raw.shape[self.axes.index(fine)]
+                cells = cells.unflatten(named.index(coarse), (-1, block))
+                named = named.replace(coarse, coarse + fine)
         kept = [axis for axis in named if axis in self.axes and axis != "C"]
         cells = cells[tuple(slice(None) if axis in kept else 0 for axis in named)]
         cells = cells.permute([kept.index(axis) for axis in self.axes if axis != "C"])
@@ -272,6 +281,4 @@ def function_name(function: Function) -> str:
 
 def no_rule(func: Function, args: Any, kwargs: Any) -> Any:
     """The rule of every operation that has none."""
-    raise NoRuleError(
-        "this operation has no layer-masking rule; give it one with captum_layermask.rule_for."
-    )
+    raise NoRuleError("this operation has no layer-masking rule; give it one with captum_layermask.rule_for.")

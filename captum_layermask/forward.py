@@ -25,6 +25,7 @@ from captum_layermask.errors import (
 from captum_layermask.mask import Mask
 from captum_layermask.missing import visible_pixels
 from captum_layermask.registry import Function
+from captum_layermask.trace import Trace
 
 CALLS_BEFORE_WARNING = 16
 
@@ -107,6 +108,19 @@ class LayerMaskedForward(nn.Module):
         with contextlib.suppress(MaskLostError):
             self._observed(x, extra, mask, observe)
         return seen
+
+    def trace(self, x: Tensor, *extra: Any, mask: Tensor | None = None, outputs: bool = False) -> Trace:
+        """Run once and list every operation: module, function, rule, shape, visible share, padding.
+
+        Args:
+            x: as for a call.
+            *extra: as for a call.
+            mask: as for a call.
+            outputs: keep a copy of every output, with 0 in missing cells, and its mask.
+        """
+        trace = Trace(outputs)
+        self._observed(x, extra, mask, trace.observe)
+        return trace
 
     @property
     def vanished(self) -> Tensor | None:

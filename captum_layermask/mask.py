@@ -8,14 +8,14 @@ they keep the value that the plain model gives them and are neither filled nor a
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from captum_layermask.windows import Bins, Window
+from captum_layermask.windows import Geometry
 
 T = TypeVar("T")
 
@@ -30,12 +30,17 @@ class Mask:
         visible: bool, N×1×H×W.
         frame: bool, 1×1×H×W on the CPU (it depends on sizes only), or None where there is no frame.
         full: True where it is known that no cell is missing.
+
+    Attributes:
+        counts: in the mask of a map that was averaged over its rows or columns, how many cells each of its
+            cells stands for (int, N×1×H×1 or N×1×1×W); else None.
     """
 
     def __init__(self, visible: Tensor, frame: Tensor | None = None, *, full: bool = False) -> None:
         self.visible = visible
         self.frame = frame if frame is not None and bool(frame.any()) else None
         self.full = full
+        self.counts: Tensor | None = None
         self._memo: dict[Hashable, object] = {}
         self._met: weakref.WeakKeyDictionary[Mask, Mask] = weakref.WeakKeyDictionary()
         self._grown_from: weakref.ref[Mask] | None = None
@@ -64,7 +69,7 @@ class Mask:
             self._memo[key] = make()
         return self._memo[key]  # type: ignore[return-value]
 
-    def behind(self, window: Window | Bins) -> Mask:
+    def behind(self, window: Geometry) -> Mask:
         """The mask of a windowed operation's output.
 
         A window with a visible cell is visible, else one with a missing cell is missing, else it is
@@ -74,7 +79,7 @@ class Mask:
             return self
         return self.remember(window, lambda: self._behind(window))
 
-    def _behind(self, window: Window | Bins) -> Mask:
+    def _behind(self, window: Geometry) -> Mask:
         mask = self.gathered(window.any)
         if window.keeps_every_cell and self.frame is None:
             mask._grown_from = weakref.ref(self)
@@ -122,6 +127,13 @@ class Mask:
     def of_images(self, part: slice) -> Mask:
         """The mask of some of the images."""
         return Mask(self.visible[part], self.frame, full=self.full)
+
+    @staticmethod
+    def joined(masks: Sequence[Mask], dim: int) -> Mask:
+        """The mask of maps laid end to end along their rows (2) or columns (3)."""
+        frames = [m._frame_or_none().expand(1, 1, *m.size) for m in masks]
+        visible = torch.cat([m.visible for m in masks], dim)
+        return Mask(visible, torch.cat(frames, dim), full=all(m.full for m in masks))
 
     def framed(self, pad: tuple[int, int, int, int]) -> Mask:
         """The mask after constant padding (left, right, top, bottom): the new cells are frame."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -85,36 +87,104 @@ class Window:
 
 
 @dataclass(frozen=True)
-class Bins:
-    """The bins of PyTorch's adaptive pooling: bin i of m over n cells is ⌊i·n/m⌋ … ⌈(i+1)·n/m⌉ − 1.
+class Spans:
+    """Outputs that each read one run of rows and one run of columns, of any length.
 
     Args:
-        size: rows and columns of the map.
-        count: rows and columns of bins.
+        rows: for every row of the output, the first row that it reads and the one behind the last.
+        columns: the same for columns.
+        size: rows and columns of the map that is read.
     """
 
+    rows: tuple[tuple[int, int], ...]
+    columns: tuple[tuple[int, int], ...]
     size: tuple[int, int]
-    count: tuple[int, int]
+    keeps_every_cell = False
+
+    @classmethod
+    def bins(cls, size: tuple[int, int], count: tuple[int, int]) -> Spans:
+        """PyTorch's adaptive pooling: bin i of m over n cells is ⌊i·n/m⌋ … ⌈(i+1)·n/m⌉ − 1."""
+        rows, columns = (
+            tuple((i * n // m, -(-(i + 1) * n // m)) for i in range(m))
+            for n, m in zip(size, count, strict=True)
+        )
+        return cls(rows, columns, size)
+
+    @classmethod
+    def of(cls, op: Callable[[Tensor], Tensor], size: tuple[int, int]) -> Spans:
+        """A linear, separable operation on maps (N×C×H×W), found by what it does to single lines."""
+        eye = torch.eye(size[0], dtype=torch.double)[:, None, :, None].expand(-1, 1, -1, size[1])
+        rows = _runs(op(eye)[:, 0, :, 0])
+        eye = torch.eye(size[1], dtype=torch.double)[:, None, None, :].expand(-1, 1, size[0], -1)
+        return cls(rows, _runs(op(eye)[:, 0, 0, :]), size)
+
+    @property
+    def reach(self) -> int:
+        """Distance (in cells, over both axes) from a visible cell to the farthest cell read with it."""
+        return max(stop - start for start, stop in self.rows + self.columns) - 1
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether every output is one cell and every cell is one output."""
+        return all(
+            runs == tuple((i, i + 1) for i in range(n))
+            for runs, n in zip((self.rows, self.columns), self.size, strict=True)
+        )
+
+    def is_whole(self, size: tuple[int, int]) -> bool:
+        """Whether a single output reads every cell."""
+        return (self.rows, self.columns) == (((0, size[0]),), ((0, size[1]),))
+
+    def any(self, cells: Tensor) -> Tensor:
+        """Which outputs read at least one of the given cells (bool, … × H × W → … × H' × W')."""
+        rows, columns = (
+            torch.tensor([[start <= i < stop for i in range(n)] for start, stop in runs])
+            for runs, n in zip((self.rows, self.columns), self.size, strict=True)
+        )
+        counts = rows.float().to(cells.device) @ cells.float() @ columns.float().to(cells.device).T
+        return counts > 0
+
+
+def _runs(weights: Tensor) -> tuple[tuple[int, int], ...]:
+    """For every output, the run of inputs with a weight (inputs × outputs)."""
+    reads = [column.nonzero()[:, 0].tolist() for column in weights.T]
+    return tuple((r[0], r[-1] + 1) for r in reads)
+
+
+@dataclass(frozen=True)
+class Transposed:
+    """The geometry of a transposed convolution, which writes a window for every cell it reads.
+
+    Args:
+        window: that of the convolution it transposes.
+        output_padding: rows and columns added behind.
+    """
+
+    window: Window
+    output_padding: tuple[int, int] = (0, 0)
+    is_identity = False
     keeps_every_cell = False
 
     @property
     def reach(self) -> int:
-        """One less than the longest bin."""
-        return max(
-            -(-(i + 1) * n // m) - i * n // m - 1
-            for n, m in zip(self.size, self.count, strict=True)
-            for i in range(m)
-        )
-
-    @property
-    def is_identity(self) -> bool:
-        """Whether every bin is one cell and every cell is one bin."""
-        return self.size == self.count
-
-    def is_whole(self, size: tuple[int, int]) -> bool:
-        """Whether a single bin holds the whole map."""
-        return self.count == (1, 1)
+        """Distance (in cells, over both axes) between cells that are written to the same place."""
+        w = self.window
+        return max(d * (k - 1) // s for k, s, d in zip(w.kernel, w.stride, w.dilation, strict=True))
 
     def any(self, cells: Tensor) -> Tensor:
-        """Which bins hold at least one of the given cells (bool, … × H × W → … × H' × W')."""
-        return F.adaptive_max_pool2d(cells.float(), self.count).bool()
+        """Which outputs at least one of the given cells is written to (bool, … × H × W → … × H' × W')."""
+        w = self.window
+        written = F.conv_transpose2d(
+            cells.float(),
+            torch.ones(1, 1, *w.kernel, device=cells.device),
+            None,
+            w.stride,
+            w.before,
+            self.output_padding,
+            1,
+            w.dilation,
+        )
+        return written > 0.5
+
+
+Geometry = Window | Spans | Transposed

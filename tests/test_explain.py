@@ -123,10 +123,17 @@ def test_shapley_values_add_up_to_the_whole(forward, pixels, segments, method):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_perturbations_per_eval_changes_no_value(forward, pixels, segments, method):
-    one, many = (
-        run(forward, pixels, segments, method, perturbations_per_eval=n).attributions for n in (1, 7)
-    )
+def test_perturbations_per_eval_is_the_batch_size_and_changes_no_value(forward, pixels, segments, method):
+    batches = []
+
+    def spy(x):
+        assert not torch.is_grad_enabled()
+        batches.append(len(x))
+        return forward(x)
+
+    one = run(forward, pixels, segments, method, perturbations_per_eval=1).attributions
+    many = run(spy, pixels, segments, method, perturbations_per_eval=7).attributions
+    assert max(batches) == 7
     torch.testing.assert_close(one, many, atol=1e-5, rtol=1e-4)
     assert one.abs().max() > 1e-3
 

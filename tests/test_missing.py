@@ -25,7 +25,9 @@ def test_captums_arithmetic_keeps_missing_and_visible_pixels_exact(dtype):
     assert torch.equal(torch.where(present, perturbed, 0), torch.where(present, x, 0))
 
 
-@given(st.integers(0, 2**31), st.integers(1, 4), st.sampled_from(["N1HW", "NHW", "11HW", "HW"]), st.booleans())
+@given(
+    st.integers(0, 2**31), st.integers(1, 4), st.sampled_from(["N1HW", "NHW", "11HW", "HW"]), st.booleans()
+)
 def test_every_shape_of_mask_means_the_same(seed, n, shape, as_float):
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(n, 3, 5, 7, generator=generator)

@@ -9,7 +9,7 @@ from support import relative
 
 from captum_layermask.mask import Mask
 from captum_layermask.padding import neighbor_pad
-from captum_layermask.windows import Bins, Window
+from captum_layermask.windows import Spans, Window
 
 seeds = st.integers(0, 2**31)
 sizes = st.tuples(st.integers(1, 9), st.integers(1, 9))
@@ -88,9 +88,9 @@ def test_mask_behind_a_window_equals_transcription(seed, size, frame, kernel, st
 @given(st.integers(1, 12), st.integers(1, 12))
 def test_bins_reach_as_far_as_the_longest_bin(n, m):
     lengths = [-(-(i + 1) * n // m) - i * n // m for i in range(m)]
-    assert Bins((n, n), (m, m)).reach == max(lengths) - 1
+    assert Spans.bins((n, n), (m, m)).reach == max(lengths) - 1
     cells = torch.eye(n, dtype=torch.bool)[:, None, :, None].expand(n, 1, n, n).contiguous()
-    hit = Bins((n, n), (m, m)).any(cells)[:, 0, :, 0]
+    hit = Spans.bins((n, n), (m, m)).any(cells)[:, 0, :, 0]
     for cell in range(n):
         assert hit[cell].tolist() == [i * n // m <= cell < -(-(i + 1) * n // m) for i in range(m)]
 

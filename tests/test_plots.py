@@ -1,5 +1,6 @@
 """The figure: what it shows, and that it is written whole or not at all."""
 
+import dataclasses
 import os
 
 import numpy as np
@@ -41,6 +42,13 @@ def panel(figure, title):
 def test_the_title_gives_class_probability_and_method():
     title = plot_explanation(explanation()).get_suptitle()
     assert title == "tabby (probability 0.62), explained by LIME"
+
+
+def test_a_long_class_name_fits_in_the_title():
+    long = dataclasses.replace(explanation(), label="terrier, " * 20)
+    figure = plot_explanation(long)
+    (title,) = figure.texts
+    assert title.get_window_extent().width < figure.bbox.width
 
 
 def test_the_first_panel_is_the_image():

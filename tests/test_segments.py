@@ -2,12 +2,14 @@
 
 import math
 
+import numpy as np
 import pytest
 import skimage.data
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from skimage import segmentation
 from torchvision.transforms.v2 import functional
 
 from captum_layermask.errors import InputError
@@ -73,6 +75,13 @@ def test_segments_follow_the_colours(segment):
     segments = segment(image, n_segments=12)[0, 0]
     left, right = segments[:, :29].unique(), segments[:, 29:].unique()
     assert not set(left.tolist()) & set(right.tolist())
+
+
+@pytest.mark.parametrize("segment", [slic, quickshift])
+def test_gaps_in_the_labels_of_scikit_image_are_closed(monkeypatch, segment):
+    labels = np.array([[7, 7, 3], [3, 9, 9]])
+    monkeypatch.setattr(segmentation, segment.__name__, lambda *_, **__: labels)
+    assert segment(torch.zeros(3, 2, 3)).tolist() == [[[[1, 1, 0], [0, 2, 2]]]]
 
 
 @pytest.mark.parametrize("segment", [slic, quickshift])

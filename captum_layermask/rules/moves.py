@@ -14,6 +14,7 @@ from captum_layermask.activation import MaskedMap
 from captum_layermask.errors import InputError, NoRuleError
 from captum_layermask.mask import Mask
 from captum_layermask.registry import Function, give_rule, rule_for
+from captum_layermask.rules.pointwise import meeting
 
 
 @rule_for("pad")
@@ -37,14 +38,61 @@ def pad(x: MaskedMap, pad: Sequence[int], mode: str = "constant", value: float |
 
 @rule_for("cat", "concat", "concatenate")
 def cat(tensors: Sequence[Any], dim: int = 0) -> MaskedMap:
-    """Channels: the masks meet, as for a sum (S6). Rows, columns, images: the masks are joined too."""
+    """Channels: the masks meet, as for a sum (S6). Rows or columns: the masks are joined, plain is frame."""
+    x = next(t for t in tensors if isinstance(t, MaskedMap))
+    raws = [t.raw if isinstance(t, MaskedMap) else t for t in tensors]
+    raw, axis = torch.cat(raws, dim), x.axes[dim]
+    if axis in "HW":
+        masks = [t.mask if isinstance(t, MaskedMap) else _plain(x, t.shape[dim], axis) for t in tensors]
+        return x.like(raw, Mask.joined(masks, 2 + "HW".index(axis)))
     maps = [t for t in tensors if isinstance(t, MaskedMap)]
-    x = maps[0]
-    raw = torch.cat([t.raw if isinstance(t, MaskedMap) else t for t in tensors], dim)
-    axis = x.axes[dim % raw.dim()]
-    if axis == "C":
-        return x.like(raw, functools.reduce(Mask.meet, dict.fromkeys(m.mask for m in maps)))
-    raise NoRuleError(f"concatenation along axis {axis} has no rule.")
+    if axis != "C" or len({m.axes for m in maps}) > 1:
+        raise NoRuleError(
+            f"concatenation along axis {axis} (axes {', '.join(m.axes for m in maps)}) has no rule."
+        )
+    return x.like(raw, functools.reduce(Mask.meet, dict.fromkeys(m.mask for m in maps)))
+
+
+def _plain(x: MaskedMap, length: int, axis: str) -> Mask:
+    """The mask of a plain tensor of some rows or columns beside a map: constants are frame."""
+    shape = list(x.mask.visible.shape)
+    shape[2 + "HW".index(axis)] = length
+    cells = torch.zeros(shape, dtype=torch.bool, device=x.raw.device)
+    return Mask(cells, torch.ones(1, 1, *shape[2:], dtype=torch.bool), full=True)
+
+
+@rule_for("stack")
+def stack(tensors: Sequence[Any], dim: int = 0) -> MaskedMap:
+    """A new axis without a position; the masks meet."""
+    maps = [t for t in tensors if isinstance(t, MaskedMap)]
+    raw = torch.stack([t.raw if isinstance(t, MaskedMap) else t for t in tensors], dim)
+    mask, axes = meeting(maps, maps[0].raw.shape)
+    dim %= raw.dim()
+    return maps[0].like(raw, mask, axes[:dim] + "C" + axes[dim:])
+
+
+@rule_for("unbind", "iter")
+def unbind(x: MaskedMap, dim: int = 0) -> tuple[MaskedMap, ...]:
+    """One map for every index along an axis."""
+    return tuple(select(x, dim, index) for index in range(x.raw.shape[dim]))
+
+
+@rule_for("select")
+def select(x: MaskedMap, dim: int, index: int) -> MaskedMap:
+    """One index along an axis."""
+    return getitem(x, (slice(None),) * (dim % x.raw.dim()) + (index,))
+
+
+@rule_for("narrow")
+def narrow(x: MaskedMap, dim: int, start: int, length: int) -> MaskedMap:
+    """A run of indices along an axis."""
+    return getitem(x, (slice(None),) * (dim % x.raw.dim()) + (slice(start, start + length),))
+
+
+@rule_for("index_select")
+def index_select(x: MaskedMap, dim: int, index: Tensor) -> MaskedMap:
+    """Some channels."""
+    return getitem(x, (slice(None),) * (dim % x.raw.dim()) + (index,))
 
 
 def splitting(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[MaskedMap, ...]:

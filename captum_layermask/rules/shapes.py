@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +11,10 @@ from torch import Tensor
 
 from captum_layermask.activation import MaskedMap, MaskedVector
 from captum_layermask.errors import NoRuleError
+from captum_layermask.mask import Mask
+from captum_layermask.padding import neighbor_pad
 from captum_layermask.registry import Function, give_rule, rule_for
+from captum_layermask.windows import Window
 
 
 def permuting(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> MaskedMap:
@@ -25,26 +29,57 @@ give_rule(permuting, "permute", "transpose", "swapaxes", "swapdims", "movedim", 
 
 
 def regrouping(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> MaskedMap | MaskedVector:
-    """Any reshape; where positions are merged into channels the map becomes a vector (S9)."""
+    """Any reshape.
+
+    Where rows and columns are merged into channels the map becomes a vector (S9). Where only the offsets
+    inside blocks of r × r cells are, it is space to depth, a window with kernel and stride r (S8); where
+    channels are merged into rows and columns, it is depth to space, and every cell becomes a block.
+    """
     x: MaskedMap = args[0]
     raw: Tensor = function(x.raw, *args[1:], **kwargs)
     axes = regrouped(x.axes, x.raw.shape, raw.shape)
     if axes is None:
-        raise NoRuleError(f"a reshape from {x.axes} {tuple(x.raw.shape)} to {tuple(raw.shape)} mixes images.")
+        raise NoRuleError(
+            f"a reshape from {tuple(x.raw.shape)}, axes {x.axes}, to {tuple(raw.shape)} mixes images."
+        )
     if not set(axes) & set("HWS"):
         return x.pooled(x.zeroed().reshape(raw.shape))
-    return x.like(raw, axes=axes)
+    if "S" in axes or "H" not in axes or "W" not in axes:
+        return x.like(raw, axes=axes)
+    size = [math.prod(n for n, a in zip(raw.shape, axes, strict=True) if a in pair) for pair in ("Hh", "Ww")]
+    blocks = tuple(n // m for n, m in zip(x.mask.size, size, strict=True))
+    if max(blocks) > 1:
+        window = Window(blocks, blocks)  # type: ignore[arg-type]
+        return x.like(filled(x, window.reach).reshape(raw.shape), x.mask.behind(window), axes)
+    return x.like(raw, repeated(x.mask, size), axes)
 
 
 give_rule(regrouping, "view", "reshape", "flatten", "unflatten", "squeeze", "view_as", "reshape_as")
 
 
+def filled(x: MaskedMap, rounds: int) -> Tensor:
+    """The values with the rim of the hole filled, whatever the order of the dimensions."""
+    order = sorted(range(x.raw.dim()), key=lambda dim: "NCHhWw".index(x.axes[dim]))
+    x.run.padded = rounds > 0 and not x.mask.full
+    grid = x.raw.permute(order)
+    padded = neighbor_pad(grid.reshape(x.raw.shape[0], -1, *x.mask.size), x.mask, rounds)
+    return padded.reshape(grid.shape).permute([order.index(dim) for dim in range(len(order))])
+
+
+def repeated(mask: Mask, size: Sequence[int]) -> Mask:
+    """The mask with every cell repeated until it has this size."""
+    if tuple(size) == mask.size:
+        return mask
+    rows, columns = (m // n for n, m in zip(mask.size, size, strict=True))
+    return mask.moved(lambda cells: cells.repeat_interleave(rows, 2).repeat_interleave(columns, 3))
+
+
 def regrouped(axes: str, old: Sequence[int], new: Sequence[int]) -> str | None:
-    """The axes after a reshape; an axis that was merged with others is C; None where that is the batch."""
+    """The axes after a reshape; None where it merges images with anything else."""
     result, i, j = "", 0, 0
     while i < len(old) or j < len(new):
         a, b = min(i + 1, len(old)), min(j + 1, len(new))
-        while (have := _product(old[i:a])) != (want := _product(new[j:b])):
+        while (have := math.prod(old[i:a])) != (want := math.prod(new[j:b])):
             a, b = (a + 1, b) if have < want else (a, b + 1)
         group = _group(axes[i:a], old[i:a], new[j:b])
         if group is None:
@@ -53,22 +88,31 @@ def regrouped(axes: str, old: Sequence[int], new: Sequence[int]) -> str | None:
     return result
 
 
+_REGROUPED = {
+    ("HW", 1): "S",
+    ("S", 2): "HW",
+    ("H", 2): "Hh",
+    ("W", 2): "Ww",
+    ("Hh", 1): "H",
+    ("Ww", 1): "W",
+    ("HC", 1): "H",
+    ("WC", 1): "W",
+}
+"""What becomes of some axes when they are regrouped into so many; h and w are offsets inside blocks."""
+
+
 def _group(axes: str, old: Sequence[int], new: Sequence[int]) -> str | None:
     """The axes of dimensions ``new`` that hold the same cells as dimensions ``old``."""
     if tuple(old) == tuple(new):
         return axes
     sized = "".join(axis for axis, size in zip(axes, old, strict=True) if size > 1)
     target = [dim for dim, size in enumerate(new) if size > 1]
-    names = {("S", 2): "HW", ("HW", 1): "S"}.get((sized, len(target)), sized)
-    if "N" in names and names != "N":
+    if "N" in sized and sized != "N":
         return None
+    names = _REGROUPED.get((sized, len(target)), sized)
     if len(names) != len(target):
         names = "C" * len(target)
     return "".join(names[target.index(dim)] if dim in target else "C" for dim in range(len(new)))
-
-
-def _product(sizes: Sequence[int]) -> int:
-    return int(torch.Size(sizes).numel())
 
 
 @rule_for("unsqueeze")
@@ -77,3 +121,34 @@ def unsqueeze(x: MaskedMap, dim: int) -> MaskedMap:
     raw = x.raw.unsqueeze(dim)
     dim %= raw.dim()
     return x.like(raw, axes=x.axes[:dim] + "C" + x.axes[dim:])
+
+
+def expanding(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Broadcasting to more channels, rows or columns; a plain tensor stays one."""
+    x, *rest = args
+    rest = [r.raw if isinstance(r, MaskedMap) else r for r in rest]
+    if not isinstance(x, MaskedMap):
+        return function(x, *rest, **kwargs)
+    raw = function(x.raw, *rest, **kwargs)
+    axes = x.axes.rjust(raw.dim(), "C")
+    size = [raw.shape[axes.index(a)] if a in axes else n for a, n in zip("HW", x.mask.size, strict=True)]
+    if any(raw.shape[axes.index(a)] != x.raw.shape[x.axes.index(a)] for a in "NS" if a in axes):
+        raise NoRuleError(f"repeating the images or flattened positions of a map (axes {axes}) has no rule.")
+    if any(n > 1 and n != m for n, m in zip(x.mask.size, size, strict=True)):
+        raise NoRuleError("tiling a map in space has no rule.")
+    return x.like(raw, repeated(x.mask, size), axes)
+
+
+give_rule(expanding, "expand", "expand_as", "broadcast_to", "repeat", "tile")
+
+
+@rule_for("repeat_interleave")
+def repeat_interleave(x: MaskedMap, repeats: int, dim: int) -> MaskedMap:
+    """Every cell, or every channel, as a run of copies."""
+    raw = x.raw.repeat_interleave(repeats, dim)
+    axis, (rows, columns) = x.axes[dim], x.mask.size
+    if axis not in "CHW" or not isinstance(repeats, int):
+        raise NoRuleError(f"repeat_interleave along axis {axis} has no rule.")
+    return x.like(
+        raw, repeated(x.mask, (rows * repeats ** (axis == "H"), columns * repeats ** (axis == "W")))
+    )

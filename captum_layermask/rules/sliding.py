@@ -14,7 +14,7 @@ from captum_layermask.errors import NoRuleError
 from captum_layermask.padding import neighbor_pad
 from captum_layermask.registry import rule_for
 from captum_layermask.rules.statistics import amax, mean_of_one_window
-from captum_layermask.windows import Bins, Window
+from captum_layermask.windows import Geometry, Spans, Window
 
 Size = int | Sequence[int]
 
@@ -24,9 +24,10 @@ def pair(size: Size) -> tuple[int, int]:
     return (size, size) if isinstance(size, int) else (size[0], size[-1])
 
 
-def slide(x: MaskedMap, window: Window | Bins, op: Callable[[Tensor], Tensor]) -> MaskedMap:
+def slide(x: MaskedMap, window: Geometry, op: Callable[[Tensor], Tensor]) -> MaskedMap:
     """Fill what kept windows read (S3), run the plain operation, and take the mask behind it (S5)."""
     need_channels_first(x)
+    x.run.padded = window.reach > 0 and not x.mask.full
     raw = op(neighbor_pad(x.raw, x.mask, window.reach))
     return x.like(raw, x.mask.behind(window))
 
@@ -137,9 +138,9 @@ def adaptive_max_pool2d(
     return slide(x, bins, lambda v: F.adaptive_max_pool2d(v, output_size))
 
 
-def adaptive_bins(x: MaskedMap, output_size: Any) -> Bins:
+def adaptive_bins(x: MaskedMap, output_size: Any) -> Spans:
     """The bins of an adaptive pool; None stands for the map's own size."""
     need_channels_first(x)
     asked = (output_size, output_size) if isinstance(output_size, int) else output_size
     rows, columns = (s if a is None else a for s, a in zip(x.mask.size, asked, strict=True))
-    return Bins(x.mask.size, (rows, columns))
+    return Spans.bins(x.mask.size, (rows, columns))

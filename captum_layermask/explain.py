@@ -1,0 +1,218 @@
+"""An attribution method of Captum, run over a forward, explains one prediction."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from captum._utils.models.linear_model import SkLearnRidge
+from captum.attr import FeatureAblation, KernelShap, Lime, Occlusion, ShapleyValueSampling
+
+from captum_layermask.errors import InputError, UnknownNameError
+from captum_layermask.missing import MISSING
+
+__all__ = ["METHODS", "Explanation", "explain", "predict"]
+
+_Forward = Callable[[torch.Tensor], torch.Tensor]
+
+#: Name → title and default ``n_samples`` (None: the method draws no samples).
+METHODS: dict[str, tuple[str, int | None]] = {
+    "lime": ("LIME", 500),
+    "kernel-shap": ("Kernel SHAP", 500),
+    "feature-ablation": ("feature ablation", None),
+    "occlusion": ("occlusion", None),
+    "shapley-sampling": ("Shapley value sampling", 10),
+}
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What each region of an image adds to the probability of one class.
+
+    Attributes:
+        pixels: float 1×3×H×W in [0, 1], the image as the network sees it before normalisation.
+        segments: LongTensor 1×1×H×W, contiguous ids from 0.
+        attributions: float 1×1×H×W, in units of probability; positive speaks for the class.
+            The same in all pixels of a segment, except for occlusion.
+        target: index of the class that is explained.
+        label: name of that class.
+        probability: what the network gives that class on the intact image, in [0, 1].
+        method: a key of ``METHODS``.
+        top5: names and probabilities of the five likeliest classes, best first.
+    """
+
+    pixels: torch.Tensor
+    segments: torch.Tensor
+    attributions: torch.Tensor
+    target: int
+    label: str
+    probability: float
+    method: str
+    top5: tuple[tuple[str, float], ...]
+
+    def segment_attributions(self) -> torch.Tensor:
+        """Average the attributions over each segment: float K, entry i for segment i."""
+        ids = self.segments.flatten()
+        sums = torch.zeros(int(ids.max()) + 1, device=ids.device, dtype=self.attributions.dtype)
+        return sums.index_add(0, ids, self.attributions.flatten()) / ids.bincount()
+
+
+@torch.no_grad()
+def predict(forward: _Forward, pixels: torch.Tensor) -> torch.Tensor:
+    """Probabilities of the classes: softmax of the logits that ``forward`` returns.
+
+    Args:
+        forward: N×3×H×W → logits N×classes.
+        pixels: float N×3×H×W.
+
+    Returns:
+        Float N×classes, each row adds up to 1.
+
+    Raises:
+        InputError: ``forward`` returns anything else than one row of logits per image.
+    """
+    logits = forward(pixels)
+    if not isinstance(logits, torch.Tensor) or logits.dim() != 2:
+        shape = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+        raise InputError(
+            f"the network returned {shape} where N×classes logits are needed; give a classifier."
+        )
+    return logits.softmax(dim=1)
+
+
+@torch.no_grad()
+def explain(
+    forward: _Forward,
+    pixels: torch.Tensor,
+    segments: torch.Tensor,
+    *,
+    categories: Sequence[str],
+    method: str = "lime",
+    target: int | None = None,
+    baselines: float = MISSING,
+    n_samples: int | None = None,
+    perturbations_per_eval: int = 16,
+    seed: int = 0,
+    show_progress: bool = False,
+) -> Explanation:
+    """Attribute the probability of a class to the segments of an image.
+
+    The softmax probability is explained, not the logit, as LIME does. Lime is fitted with ridge
+    regression (penalty 1, as in the ``lime`` package), since Captum's default, a lasso made for
+    logits, sets most coefficients of a probability to zero. Occlusion slides a square of a
+    segment's average area by half its side and so gives a value to each pixel.
+
+    Args:
+        forward: N×3×H×W → logits N×classes, for example a ``LayerMaskedForward``.
+        pixels: float 1×3×H×W, the image.
+        segments: LongTensor 1×1×H×W, ids from 0 (see ``segments.py``).
+        categories: one name per class.
+        method: a key of ``METHODS``.
+        target: index of the class to explain; None takes the likeliest.
+        baselines: value that ``forward`` understands as a removed pixel.
+        n_samples: perturbed images for ``lime`` and ``kernel-shap``, random orders of the
+            segments (each costs one call per segment) for ``shapley-sampling``; None takes the
+            default of ``METHODS``.
+        perturbations_per_eval: images per call of ``forward``.
+        seed: of the samples; the global random state is left as it was.
+        show_progress: show Captum's progress bar on stderr.
+
+    Raises:
+        UnknownNameError: there is no such method.
+        InputError: shapes do not fit, ``target`` is out of range, a count is below 1, or
+            ``n_samples`` is given to a method that draws none.
+    """
+    samples = _check_sampling(method, n_samples, perturbations_per_eval)
+    _check_image(pixels, segments)
+    probabilities = predict(forward, pixels)[0]
+    if len(categories) != len(probabilities):
+        raise InputError(
+            f"the network has {len(probabilities)} classes but {len(categories)} names were "
+            "given; give one name per class."
+        )
+    index = int(probabilities.argmax()) if target is None else target
+    if not 0 <= index < len(categories):
+        raise InputError(f"there is no class {index}; give an index from 0 to {len(categories) - 1}.")
+    options: dict[str, Any] = {
+        "baselines": baselines,
+        "target": index,
+        "perturbations_per_eval": perturbations_per_eval,
+        "show_progress": show_progress,
+    }
+    if samples is not None:
+        options["n_samples"] = samples
+    if method == "occlusion":
+        options |= _occlusion_windows(pixels, segments)
+    else:
+        options["feature_mask"] = segments
+
+    def probability(x: torch.Tensor) -> torch.Tensor:
+        return predict(forward, x)
+
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        attributions = _attribution(method, probability).attribute(pixels, **options)
+    best = probabilities.topk(min(5, len(probabilities)))
+    return Explanation(
+        pixels=pixels,
+        segments=segments,
+        attributions=attributions[:, :1],
+        target=index,
+        label=categories[index],
+        probability=float(probabilities[index]),
+        method=method,
+        top5=tuple((categories[int(i)], float(p)) for p, i in zip(best.values, best.indices, strict=True)),
+    )
+
+
+def _attribution(method: str, forward: _Forward) -> Any:
+    if method == "lime":
+        return Lime(forward, interpretable_model=SkLearnRidge(alpha=1.0))
+    classes = {
+        "kernel-shap": KernelShap,
+        "feature-ablation": FeatureAblation,
+        "occlusion": Occlusion,
+        "shapley-sampling": ShapleyValueSampling,
+    }
+    return classes[method](forward)
+
+
+def _occlusion_windows(pixels: torch.Tensor, segments: torch.Tensor) -> dict[str, Any]:
+    channels, height, width = pixels.shape[1:]
+    side = math.sqrt(height * width / (int(segments.max()) + 1))
+    size = min(max(1, round(side)), height, width)
+    stride = max(1, size // 2)
+    return {
+        "sliding_window_shapes": (channels, size, size),
+        "strides": (channels, stride, stride),
+    }
+
+
+def _check_sampling(method: str, n_samples: int | None, perturbations_per_eval: int) -> int | None:
+    if method not in METHODS:
+        raise UnknownNameError("method", method, METHODS, hint=f"Give {', '.join(METHODS)}.")
+    default = METHODS[method][1]
+    if n_samples is not None and default is None:
+        raise InputError(f"{method} draws no samples; leave out the number of samples.")
+    for what, value in (
+        ("number of samples", n_samples),
+        ("number of perturbations per evaluation", perturbations_per_eval),
+    ):
+        if value is not None and value < 1:
+            raise InputError(f"the {what} is {value}; give at least 1.")
+    return default if n_samples is None else n_samples
+
+
+def _check_image(pixels: torch.Tensor, segments: torch.Tensor) -> None:
+    if pixels.dim() != 4 or pixels.shape[0] != 1:
+        raise InputError(f"pixels have shape {tuple(pixels.shape)}; give one image, 1×3×H×W.")
+    if segments.shape != (1, 1, *pixels.shape[2:]) or segments.dtype != torch.long:
+        raise InputError(
+            f"segments are {segments.dtype} of shape {tuple(segments.shape)}; give a LongTensor "
+            f"of shape {(1, 1, *pixels.shape[2:])}, as the functions in segments.py return."
+        )
+    if int(segments.min()) < 0 or int(segments.flatten().bincount().min()) == 0:
+        raise InputError("segment ids have gaps; number the segments 0, 1, 2 … without any.")
