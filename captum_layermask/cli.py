@@ -38,7 +38,7 @@ def explain(
     image: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[IMAGE]",
+            metavar="IMAGE",
             help="Picture to explain.",
             show_default="scikit-image's cat 'chelsea'",
         ),

@@ -226,7 +226,7 @@ def _download(name: str, load: Callable[[], nn.Module]) -> nn.Module:
     try:
         return load()
     except (OSError, RuntimeError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = " ".join(str(error).split()).partition(". ")[0] or type(error).__name__
         raise ModelUnavailableError(
             f"cannot get the weights of {name} ({reason}); check the network connection, "
             "or use efficientnet-lite0, whose weights come with its package."

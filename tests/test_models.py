@@ -156,13 +156,14 @@ def test_a_package_that_is_not_installed_is_named(monkeypatch, name, package, co
 
 def test_weights_that_cannot_be_downloaded_are_one_sentence(monkeypatch, tmp_path):
     def no_network(*_, **__):
-        raise URLError("no network\nat all")
+        raise URLError("no network\nat all. Try again")
 
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr(torch.hub, "download_url_to_file", no_network)
     with pytest.raises(ModelUnavailableError, match="cannot get the weights") as caught:
         load_model("torchvision:resnet18")
     assert "\n" not in str(caught.value)
+    assert ". " not in str(caught.value)
 
 
 def test_classes_are_found_by_name_or_index():
