@@ -2,9 +2,9 @@
 
     python benchmarks/timm_convnets.py > benchmarks/timm_convnets.txt
 
-A name is out if a class of timm among its modules multiplies queries by keys, mixes tokens with a linear
-layer, or scans a sequence. Everything else is in. The test is textual: the patterns below are searched in the source
-of each class; what they find goes to standard error.
+A name is out if a class of timm among its modules multiplies queries by keys, mixes tokens with a
+linear layer, or scans a sequence. Everything else is in. The test is textual: the patterns below are
+searched in the source of each class; what they find goes to standard error.
 """
 
 import inspect

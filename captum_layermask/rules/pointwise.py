@@ -54,7 +54,10 @@ def meeting(maps: Sequence[MaskedMap], shape: Sequence[int]) -> tuple[Mask, str]
         raise InputError(f"maps with different axes were combined: {', '.join(sorted(aligned))}.")
     axes = aligned.pop()
     mask = functools.reduce(Mask.meet, dict.fromkeys(m.mask for m in maps))
-    size = tuple(shape[axes.index(a)] if a in axes else s for a, s in zip("HW", mask.size, strict=True))
+    size = tuple(
+        shape[axes.index(axis)] if axis in axes and offset not in axes else length
+        for axis, offset, length in zip("HW", "hw", mask.size, strict=True)
+    )
     if size != mask.size:
         mask = mask.moved(lambda cells: cells.expand(-1, -1, *size))
     return mask, axes
