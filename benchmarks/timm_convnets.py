@@ -16,7 +16,7 @@ import timm
 import torch
 
 QUERY_KEY = r"\bqkv?\b|scaled_dot_product|\bq ?@|@ ?k\b|\bquery|\bself\.[qk]\b|\bto_[qk]\b|\bkv\b|\bqk\b"
-TOKEN_MIXING = r"\bmlp_tokens\b|\bself\.gate\(|\bSpatialGatingUnit\b|RandomMixing|\blinear_tokens\b"
+TOKEN_MIXING = r"\bmlp_tokens\b|\bSpatialGatingUnit\b|RandomMixing|\blinear_tokens\b"
 SCAN = r"\bLSTM\b|\bssm\b|\bself\.dt\b|selective_scan|HSMSSD"
 OUT = re.compile("|".join([QUERY_KEY, TOKEN_MIXING, SCAN]))
 
