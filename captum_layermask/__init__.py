@@ -13,6 +13,7 @@ from captum_layermask.errors import (
 )
 from captum_layermask.forward import LayerMaskedForward
 from captum_layermask.missing import MISSING
+from captum_layermask.registry import rule_for
 
 __all__ = [
     "MISSING",
@@ -26,4 +27,5 @@ __all__ = [
     "TrainingModeError",
     "UnknownNameError",
     "VanishedWarning",
+    "rule_for",
 ]

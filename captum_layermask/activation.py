@@ -47,11 +47,13 @@ class Run:
         model: the network that runs.
         observe: called as ``observe(run, function, rule name, result)`` after every operation, or None.
         padded: whether the operation now running filled the rim of a hole.
+        concat: which cells of concatenated maps are visible, "intersection" or "union".
     """
 
     model: nn.Module | None = None
     observe: Observer | None = None
     padded: bool = False
+    concat: str = "intersection"
 
     def here(self) -> str:
         """The path of the innermost module whose forward is running, '' for the model itself."""

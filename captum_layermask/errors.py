@@ -34,11 +34,10 @@ class UnknownNameError(LayerMaskError, ValueError):
     """A name (of a model, a class, a method …) that is not one of those known."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "") -> None:
-        near = difflib.get_close_matches(name.lower(), {k.lower(): k for k in known}, n=3, cutoff=0.5)
-        by_lower = {k.lower(): k for k in known}
-        offer = ", ".join(repr(by_lower[n]) for n in near)
-        message = f"unknown {kind} {name!r}"
-        message += f"; did you mean {offer}?" if offer else "."
+        spelled = {k.lower(): k for k in known}
+        near = difflib.get_close_matches(name.lower(), spelled, n=3, cutoff=0.5)
+        offer = ", ".join(repr(spelled[n]) for n in near)
+        message = f"unknown {kind} {name!r}" + (f"; did you mean {offer}?" if offer else ".")
         super().__init__(f"{message} {hint}".strip())
 
 

@@ -20,14 +20,17 @@ from captum_layermask.errors import (
     MaskLostError,
     NothingMissingWarning,
     TrainingModeError,
+    UnknownNameError,
     VanishedWarning,
 )
 from captum_layermask.mask import Mask
 from captum_layermask.missing import visible_pixels
 from captum_layermask.registry import Function
+from captum_layermask.replacement import with_module_rules
 from captum_layermask.trace import Trace
 
 CALLS_BEFORE_WARNING = 16
+CONCAT = ("intersection", "union")
 
 
 class LayerMaskedForward(nn.Module):
@@ -41,6 +44,8 @@ class LayerMaskedForward(nn.Module):
         model: a convolutional network in eval mode. Preprocessing that works on single pixels (scaling,
             mean and standard deviation) belongs inside it, as in ``nn.Sequential(normalize, model)``:
             outside, it would turn MISSING into an ordinary dark pixel.
+        concat: which cells of concatenated maps are visible: ``"intersection"``, where all of them are, as
+            for a sum; or ``"union"``, where any of them is, each map being 0 where it is missing itself.
 
     Example::
 
@@ -48,8 +53,11 @@ class LayerMaskedForward(nn.Module):
         Lime(forward).attribute(image, baselines=MISSING, feature_mask=segments, target=281)
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, *, concat: str = "intersection") -> None:
         super().__init__()
+        if concat not in CONCAT:
+            raise UnknownNameError("concat", concat, CONCAT, f"Use one of {', '.join(CONCAT)}.")
+        self.concat = concat
         if isinstance(model, torch.jit.ScriptModule):
             raise InputError("a scripted model cannot carry masks; pass the Python model it was made from.")
         if not isinstance(model, nn.Module):
@@ -84,9 +92,10 @@ class LayerMaskedForward(nn.Module):
         self._check_mode()
         visible, everything, held_missing = visible_pixels(x, mask)
         self._count_calls(held_missing or mask is not None)
-        run = Run(self.model, observe)
+        model = with_module_rules(self.model)
+        run = Run(model, observe, concat=self.concat)
         image = MaskedMap(torch.where(visible, x, 0), Mask(visible, full=everything), "NCHW", run)
-        output = self.model(image, *extra)
+        output = model(image, *extra)
         sources: list[Mask] = []
         try:
             result = unwrapped(output, lambda tensor: _plain(tensor, sources))

@@ -116,6 +116,11 @@ class Mask:
         visible = self.kept & other.kept & (self.visible | other.visible)
         return Mask(visible, frame, full=full)
 
+    def unite(self, other: Mask) -> Mask:
+        """Visible if either is, else missing if either is, else frame; sizes must agree."""
+        frame = self._frame_or_none() & other._frame_or_none()
+        return Mask(self.visible | other.visible, frame, full=self.full and other.full)
+
     def _frame_or_none(self) -> Tensor:
         return torch.zeros(1, 1, 1, 1, dtype=torch.bool) if self.frame is None else self.frame
 

@@ -8,11 +8,13 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 Function = Callable[..., Any]
 Rule = Callable[[Function, tuple[Any, ...], dict[str, Any]], Any]
 
 RULES: dict[Function, Rule] = {}
+MODULE_RULES: dict[type[nn.Module], Function] = {}
 
 
 def spellings(name: str) -> Iterator[Function]:
@@ -31,15 +33,31 @@ def give_rule(rule: Rule, *names: str) -> None:
             RULES[function] = rule
 
 
-def rule_for(*names: str) -> Callable[[Function], Function]:
-    """Decorate a function that has the arguments of the named operations and does the masked version."""
+def rule_for(*targets: str | Function | type[nn.Module]) -> Callable[[Function], Function]:
+    """Decorate the masked version of an operation.
+
+    Args:
+        *targets: what it is the masked version of: a function that PyTorch dispatches (``torch.cumsum``, or
+            your own that calls ``torch.overrides.handle_torch_function``), the name of a PyTorch operation
+            in all its spellings (``"relu"``), or a module class (exactly it, not its subclasses).
+
+    The decorated function takes the arguments of the function it stands for, or the module and then the
+    arguments of its ``forward``. Activations arrive as ``MaskedMap``; return ``x.like(values, mask)``, or
+    ``x.pooled(values)`` once there are no positions left. A later rule replaces an earlier one.
+    """
 
     def register(masked: Function) -> Function:
         @functools.wraps(masked)
         def rule(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             return masked(*args, **kwargs)
 
-        give_rule(rule, *names)
+        for target in targets:
+            if isinstance(target, str):
+                give_rule(rule, target)
+            elif isinstance(target, type) and issubclass(target, nn.Module):
+                MODULE_RULES[target] = masked
+            else:
+                RULES[target] = rule
         return masked
 
     return register

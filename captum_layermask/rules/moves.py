@@ -38,7 +38,11 @@ def pad(x: MaskedMap, pad: Sequence[int], mode: str = "constant", value: float |
 
 @rule_for("cat", "concat", "concatenate")
 def cat(tensors: Sequence[Any], dim: int = 0) -> MaskedMap:
-    """Channels: the masks meet, as for a sum (S6). Rows or columns: the masks are joined, plain is frame."""
+    """Maps side by side.
+
+    Along channels the masks meet as for a sum (S6), or unite where the forward was asked to. Along rows or
+    columns the masks are joined, and a plain tensor is frame.
+    """
     x = next(t for t in tensors if isinstance(t, MaskedMap))
     raws = [t.raw if isinstance(t, MaskedMap) else t for t in tensors]
     raw, axis = torch.cat(raws, dim), x.axes[dim]
@@ -50,7 +54,11 @@ def cat(tensors: Sequence[Any], dim: int = 0) -> MaskedMap:
         raise NoRuleError(
             f"concatenation along axis {axis} (axes {', '.join(m.axes for m in maps)}) has no rule."
         )
-    return x.like(raw, functools.reduce(Mask.meet, dict.fromkeys(m.mask for m in maps)))
+    masks = list(dict.fromkeys(m.mask for m in maps))
+    if x.run.concat == "union" and len(masks) > 1:
+        raws = [t.zeroed() if isinstance(t, MaskedMap) else t for t in tensors]
+        return x.like(torch.cat(raws, dim), functools.reduce(Mask.unite, masks))
+    return x.like(raw, functools.reduce(Mask.meet, masks))
 
 
 def _plain(x: MaskedMap, length: int, axis: str) -> Mask:

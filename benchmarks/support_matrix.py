@@ -1,0 +1,132 @@
+"""Which networks run under layer masking, and what stops the others?
+
+    python benchmarks/support_matrix.py run RECORDS [--part 0/2]   # one JSON line per network; resumes
+    python benchmarks/support_matrix.py write RECORDS              # docs/support.md from the records
+
+Every torchvision classification CNN and every name in ``benchmarks/timm_convnets.txt`` is built with random
+weights, every parameter, gain and buffer is drawn anew, and S1, S2, S5 and S10 are checked on small images.
+"""
+
+import argparse
+import gc
+import json
+import sys
+import warnings
+from datetime import date
+from pathlib import Path
+
+import timm
+import torch
+import torchvision
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent / "tests"))
+
+from support import check_model  # noqa: E402
+
+SIZES = (64, 96, 160, 224)
+TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-9}
+
+
+def torchvision_convnets() -> list[str]:
+    """The names of torchvision's classification CNNs."""
+    names = torchvision.models.list_models(module=torchvision.models)
+    return [name for name in names if not name.startswith(("vit_", "swin", "maxvit"))]
+
+
+def build(library: str, name: str) -> torch.nn.Module:
+    """A network with random weights, in eval mode."""
+    if library == "timm":
+        return timm.create_model(name, pretrained=False, num_classes=10).eval()
+    options = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
+    return torchvision.models.get_model(name, num_classes=10, **options).eval()
+
+
+def smallest_size(library: str, name: str) -> int:
+    """The first of ``SIZES`` that the plain network takes."""
+    model = build(library, name)
+    for size in SIZES:
+        try:
+            with torch.no_grad():
+                model(torch.zeros(1, 3, size, size))
+            return size
+        except Exception as error:
+            problem = error
+    raise problem
+
+
+def record(library: str, name: str) -> dict:
+    """What happened to one network, first in float32, in float64 where rounding may be the reason."""
+    found: dict = {"library": library, "name": name}
+    try:
+        size = smallest_size(library, name)
+        for dtype, tolerance in TOLERANCE.items():
+            verdict = check_model(build(library, name), size, dtype)
+            found |= vars(verdict) | {"size": size, "dtype": str(dtype), "works": verdict.passes(tolerance)}
+            if found["works"] or max(verdict.identity, verdict.depth) > 0.1:
+                break
+    except Exception as error:
+        found |= {"works": False, "error": f"{type(error).__name__}: {error}".split("\n")[0]}
+    return found
+
+
+def run(path: Path, part: str) -> None:
+    """Append the records that are not there yet."""
+    warnings.simplefilter("ignore")
+    index, parts = map(int, part.split("/"))
+    done = {(r["library"], r["name"]) for r in read(path)} if path.exists() else set()
+    jobs = [("torchvision", name) for name in torchvision_convnets()]
+    jobs += [("timm", name) for name in (HERE / "timm_convnets.txt").read_text().split()]
+    for library, name in jobs[index::parts]:
+        if (library, name) not in done:
+            line = json.dumps(record(library, name))
+            with path.open("a") as file:
+                file.write(line + "\n")
+            gc.collect()
+
+
+def read(path: Path) -> list[dict]:
+    """The records of a file."""
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def write(path: Path) -> None:
+    """Write docs/support.md."""
+    records = {(r["library"], r["name"]): r for r in read(path)}
+    wanted = {
+        "torchvision": torchvision_convnets(),
+        "timm": (HERE / "timm_convnets.txt").read_text().split(),
+    }
+    lines = ["# Support matrix", "", __doc__.split("\n\n")[-1].strip().replace("\n", " "), ""]
+    lines += [
+        f"`python benchmarks/support_matrix.py`, {date.today()}, torch {torch.__version__}, torchvision "
+        f"{torchvision.__version__}, timm {timm.__version__}, CPU.",
+        "",
+        "S1 is the relative error with nothing masked; S2 passes when NaN in masked pixels leaves every bit "
+        "and scrambling the missing cells after every operation changes nothing beyond rounding (1e-5 in "
+        "float32, 1e-9 in float64). A name that was not run counts as a failure.",
+    ]
+    for library, names in wanted.items():
+        works = [name for name in names if records.get((library, name), {}).get("works")]
+        lines += ["", f"## {library}: {len(works)} of {len(names)}", ""]
+        lines += ["| name | works | S1 error | S2 | what stops it |", "| --- | --- | --- | --- | --- |"]
+        for name in sorted(names, key=lambda n: (n in works, n)):
+            r = records.get((library, name), {"works": False, "error": "not run"})
+            error = r.get("error", "").replace("|", "\\|")
+            s1 = f"{r['identity']:.0e}" if "identity" in r else ""
+            s2 = "pass" if r["works"] else ("fail" if "depth" in r else "")
+            lines.append(f"| {name} | {'yes' if r['works'] else 'no'} | {s1} | {s2} | {error} |")
+    (HERE.parent / "docs" / "support.md").write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("action", choices=["run", "write"])
+    parser.add_argument("records", type=Path)
+    parser.add_argument("--part", default="0/1", help="i/n: every n-th network, from the i-th")
+    options = parser.parse_args()
+    if options.action == "run":
+        torch.set_num_threads(1)
+        run(options.records, options.part)
+    else:
+        write(options.records)
