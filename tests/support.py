@@ -122,12 +122,12 @@ def check_model(model: nn.Module, size: int, dtype: torch.dtype = torch.double) 
     model = redraw(model).to(dtype)
     forward = LayerMaskedForward(model)
     generator = torch.Generator().manual_seed(1)
-    x = torch.randn(2, 3, size, size, generator=generator).to(dtype)
+    x = torch.randn(3, 3, size, size, generator=generator).to(dtype)
     block = max(8, size // 8)
-    coarse = torch.zeros(2, 1, -(-size // block), -(-size // block), dtype=torch.bool)
-    coarse[0] = True
+    coarse = torch.ones(3, 1, -(-size // block), -(-size // block), dtype=torch.bool)
+    coarse[1] = False
     coarse[1, :, 1:4, 2:7] = True
-    coarse[1, :, 2, 3] = False
+    coarse[1:, :, 2, 3] = False
     visible = coarse.repeat_interleave(block, 2).repeat_interleave(block, 3)[..., :size, :size]
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -139,5 +139,5 @@ def check_model(model: nn.Module, size: int, dtype: torch.dtype = torch.double) 
             nothing=bool(
                 forward._observed(x[:1], (), torch.zeros(size, size), sees_nothing).isfinite().all()
             ),
-            alive=not torch.equal(forward(-x, mask=visible)[1], masked[1]),
+            alive=not torch.equal(forward(-x, mask=visible)[2], masked[2]),
         )
