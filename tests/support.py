@@ -78,7 +78,11 @@ def scramble(run: object, function: object, rule: str, result: object) -> None:
     for carrier in carriers_in(result):
         if isinstance(carrier, MaskedMap) and carrier.raw.is_floating_point():
             missing = carrier.over(carrier.mask.missing)
-            carrier.raw.copy_(torch.where(missing, torch.randn_like(carrier.raw) * 1e3, carrier.raw))
+            scrambled = torch.where(missing, torch.randn_like(carrier.raw) * 1e3, carrier.raw)
+            if 0 in carrier.raw.stride():  # an expanded tensor cannot be written to
+                carrier.raw = scrambled
+            else:
+                carrier.raw.copy_(scrambled)
 
 
 def sees_nothing(run: object, function: object, rule: str, result: object) -> None:

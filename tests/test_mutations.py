@@ -67,9 +67,9 @@ def forgetful(rule):
     """The same operation on the raw values, with the mask of the first operand or no map at all."""
 
     def run(function, args, kwargs):
-        honest = rule(function, args, kwargs)
-        plain = replace_carriers((args, kwargs), MaskedMap, lambda m: m.raw)
+        plain = replace_carriers((args, kwargs), MaskedMap, lambda m: m.raw.clone())
         raw = function(*plain[0], **plain[1])
+        honest = rule(function, args, kwargs)
         if isinstance(honest, MaskedVector):
             return MaskedVector(raw, honest.sources, honest.run)
         return MaskedMap(raw, honest.mask, honest.axes, honest.run)

@@ -40,21 +40,37 @@ def test_padding_equals_transcription(seed, size, frame, rounds):
         assert neighbor_pad(x, mask, 0) is x
         return
     expected = transcription.neighbor_pad(x, kinds, rounds)
-    read = torch.from_numpy(kinds != transcription.MISSING)[:, None]
+    read = mask.visible
     for _ in range(rounds):
         read = Window((3, 3), before=(1, 1), after=(1, 1)).any(read)
-    got = neighbor_pad(x, mask, rounds)
+    got, read = neighbor_pad(x, mask, rounds), read | mask.kept
     assert relative(torch.where(read, got, 0), torch.where(read, expected, 0)) <= 1e-12
 
 
 @settings(max_examples=60, deadline=None)
 @given(seeds, sizes, st.integers(1, 6))
-def test_padding_ignores_and_never_writes_its_input(seed, size, rounds):
+def test_padding_ignores_missing_cells_and_writes_nothing_else(seed, size, rounds):
     mask, _, x = draw(seed, size, None)
-    before = x.clone()
-    other = torch.where(mask.visible, x, torch.inf)
-    assert torch.equal(neighbor_pad(x, mask, rounds), neighbor_pad(other, mask, rounds))
-    assert torch.equal(x, before)
+    before, near = x.clone(), mask.visible
+    for _ in range(rounds):
+        near = Window((3, 3), before=(1, 1), after=(1, 1)).any(near)
+    other = torch.where(mask.visible, x, torch.nan).to(memory_format=torch.channels_last)
+    one, two = neighbor_pad(x, mask, rounds), neighbor_pad(other, mask, rounds)
+    assert torch.equal(torch.where(near, one, 0), torch.where(near, two, 0))
+    assert torch.equal(torch.where(mask.kept, x, 0), torch.where(mask.kept, before, 0))
+    tracked = before.clone().requires_grad_()
+    neighbor_pad(tracked, mask, rounds)
+    assert torch.equal(tracked, before)
+
+
+@settings(max_examples=20, deadline=None)
+@given(seeds, sizes, frames, st.integers(1, 4))
+def test_padding_is_linear_and_differentiable(seed, size, frame, rounds):
+    mask, _, x = draw(seed, size, frame)
+    x.requires_grad_()
+    assert torch.autograd.gradcheck(
+        lambda t: torch.where(mask.visible, neighbor_pad(t, mask, rounds), 0), (x,), fast_mode=True
+    )
 
 
 def test_fill_is_the_mean_of_known_neighbours():

@@ -35,7 +35,7 @@ def along_channels(function: Function, args: tuple[Any, ...], kwargs: dict[str, 
 give_rule(
     along_channels, "log_softmax", "softmin", "cumsum", "cumprod", "glu", "normalize", "sort", "argsort"
 )
-give_rule(along_channels, "topk", "flip")
+give_rule(along_channels, "topk")
 
 
 @rule_for("softmax")
@@ -49,10 +49,15 @@ def softmax(x: MaskedMap, dim: int, *options: Any, **more: Any) -> MaskedMap:
     return x.like(torch.softmax(raw, dim, dtype=more.get("dtype")))
 
 
-@rule_for("local_response_norm")
-def local_response_norm(x: MaskedMap, *args: Any, **kwargs: Any) -> MaskedMap:
-    """A normalisation across neighbouring channels of one pixel."""
-    return x.like(F.local_response_norm(x.raw, *args, **kwargs))
+def between_channels(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> MaskedMap:
+    """An operation across the channels of one pixel that always looks for them in the second dimension."""
+    x: MaskedMap = args[0]
+    if x.axes[1] != "C":
+        raise NoRuleError(f"this takes axis {x.axes[1]} of a map with axes {x.axes} for channels.")
+    return x.like(function(x.raw, *args[1:], **kwargs))
+
+
+give_rule(between_channels, "local_response_norm", "channel_shuffle", "native_channel_shuffle")
 
 
 @rule_for("rms_norm")

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from captum_layermask.activation import MaskedMap
-from captum_layermask.errors import InputError, NoRuleError
+from captum_layermask.errors import MaskLostError, NoRuleError
 from captum_layermask.mask import Mask
 from captum_layermask.registry import Function, give_rule, rule_for
 from captum_layermask.rules.pointwise import meeting
@@ -46,14 +46,21 @@ def cat(tensors: Sequence[Any], dim: int = 0) -> MaskedMap:
     x = next(t for t in tensors if isinstance(t, MaskedMap))
     raws = [t.raw if isinstance(t, MaskedMap) else t for t in tensors]
     raw, axis = torch.cat(raws, dim), x.axes[dim]
+    maps = [t for t in tensors if isinstance(t, MaskedMap)]
+    if axis == "S" or len({m.axes for m in maps}) > 1:
+        raise NoRuleError(
+            f"concatenation along axis {axis} (axes {', '.join(m.axes for m in maps)}) has no rule; as in a "
+            "transformer that adds a class token, layer masking has no meaning for tokens: drop tokens "
+            "instead, or register a rule with captum_layermask.rule_for."
+        )
+    if axis == "N" and len(maps) == len(tensors) and len({str(m.mask.frame) for m in maps}) == 1:
+        full = all(m.mask.full for m in maps)
+        return x.like(raw, Mask(torch.cat([m.mask.visible for m in maps]), x.mask.frame, full=full))
     if axis in "HW":
         masks = [t.mask if isinstance(t, MaskedMap) else _plain(x, t.shape[dim], axis) for t in tensors]
         return x.like(raw, Mask.joined(masks, 2 + "HW".index(axis)))
-    maps = [t for t in tensors if isinstance(t, MaskedMap)]
-    if axis != "C" or len({m.axes for m in maps}) > 1:
-        raise NoRuleError(
-            f"concatenation along axis {axis} (axes {', '.join(m.axes for m in maps)}) has no rule."
-        )
+    if axis != "C":
+        raise NoRuleError(f"concatenation of these maps along axis {axis} (axes {x.axes}) has no rule.")
     masks = list(dict.fromkeys(m.mask for m in maps))
     if x.run.concat == "union" and len(masks) > 1:
         raws = [t.zeroed() if isinstance(t, MaskedMap) else t for t in tensors]
@@ -103,6 +110,21 @@ def index_select(x: MaskedMap, dim: int, index: Tensor) -> MaskedMap:
     return getitem(x, (slice(None),) * (dim % x.raw.dim()) + (index,))
 
 
+def moving(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> MaskedMap:
+    """An operation that puts every cell somewhere else does the same to the mask."""
+    x: MaskedMap = args[0]
+    raw = function(x.raw, *args[1:], **kwargs)
+    if x.axes != "NCHW" or (function.__name__ == "roll" and "dims" not in kwargs and len(args) < 3):
+        raise NoRuleError(f"moving the cells of a map with axes {x.axes} like this has no rule.")
+    mask = x.mask.moved(lambda cells: function(cells, *args[1:], **kwargs))
+    if (len(mask.visible), *mask.size) != (len(raw), *raw.shape[2:]):
+        raise NoRuleError("turning channels or images into rows or columns has no rule.")
+    return x.like(raw, mask)
+
+
+give_rule(moving, "flip", "fliplr", "flipud", "roll", "rot90")
+
+
 def splitting(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[MaskedMap, ...]:
     """Pieces along an axis; the mask is cut where rows, columns or images are."""
     x: MaskedMap = args[0]
@@ -135,8 +157,8 @@ def narrowed(mask: Mask, axis: str, part: slice) -> Mask:
 def getitem(x: MaskedMap, index: Any) -> MaskedMap:
     """Basic indexing: slices and integers crop the mask, None adds an axis."""
     parts = list(index) if isinstance(index, tuple) else [index]
-    if Ellipsis in parts:
-        at = parts.index(Ellipsis)
+    at = next((at for at, part in enumerate(parts) if part is Ellipsis), None)
+    if at is not None:
         named = sum(part is not None for part in parts) - 1
         parts[at : at + 1] = [slice(None)] * (x.raw.dim() - named)
     mask, axes, rest = x.mask, "", x.axes
@@ -153,5 +175,26 @@ def getitem(x: MaskedMap, index: Any) -> MaskedMap:
         elif axis == "C" and isinstance(part, (list, Tensor)):
             axes += axis
         else:
-            raise InputError(f"indexing axis {axis} of a masked map with {type(part).__name__} has no rule.")
-    return x.like(x.raw[index], mask, axes + rest)
+            raise NoRuleError(f"indexing axis {axis} of a map with {type(part).__name__} has no rule.")
+    raw, picked = x.raw[index], [part for part in parts if isinstance(part, (int, list, Tensor))]
+    if raw.dim() != len(axes + rest) or (len(picked) > 1 and not all(isinstance(p, int) for p in picked)):
+        raise NoRuleError(f"indexing a map with axes {x.axes} by several lists or tensors has no rule.")
+    return x.like(raw, mask, axes + rest)
+
+
+@rule_for("setitem")
+def setitem(x: Any, index: Any, value: Any) -> MaskedMap:
+    """Writing channels, or a constant where a condition holds, in place; the masks meet (S6, S13)."""
+    if not isinstance(x, MaskedMap):
+        raise MaskLostError(
+            "this writes a masked activation into a plain tensor, which cannot hold its mask."
+        )
+    if isinstance(index, MaskedMap):
+        x.raw[index.raw] = value
+        return x.like(x.raw, meeting([x, index], x.raw.shape)[0])
+    part = getitem(x, index)
+    if part.mask is not x.mask:
+        raise NoRuleError("writing into some positions of a map has no rule; use torch.where or torch.cat.")
+    maps = [part, value] if isinstance(value, MaskedMap) else [part]
+    x.raw[index] = maps[-1].raw if len(maps) > 1 else value
+    return x.like(x.raw, meeting(maps, part.raw.shape)[0])

@@ -13,19 +13,38 @@ from captum_layermask.activation import MaskedMap, MaskedVector
 from captum_layermask.errors import NoRuleError
 from captum_layermask.mask import Mask
 from captum_layermask.padding import neighbor_pad
-from captum_layermask.registry import Function, give_rule, rule_for
+from captum_layermask.registry import RULES, Function, give_rule, rule_for
 from captum_layermask.windows import Window
 
 
 def permuting(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> MaskedMap:
-    """Any reordering of dimensions: what it does to a tensor of all different sizes tells the new order."""
+    """Any reordering of dimensions: what it does to a tensor of all different sizes tells the new order.
+
+    Rows stay the axis in front of columns: where a transposition swaps them, the mask is transposed.
+    """
     x: MaskedMap = args[0]
     probe = torch.empty(tuple(range(2, 2 + x.raw.dim())), device="meta")
     order = [size - 2 for size in function(probe, *args[1:], **kwargs).shape]
-    return x.like(function(x.raw, *args[1:], **kwargs), axes="".join(x.axes[dim] for dim in order))
+    axes, mask = "".join(x.axes[dim] for dim in order), x.mask
+    if "W" in axes.partition("H")[0] and "H" in axes:
+        axes, mask = axes.translate(str.maketrans("HWhw", "WHwh")), transposed(mask)
+    return x.like(function(x.raw, *args[1:], **kwargs), mask, axes)
 
 
 give_rule(permuting, "permute", "transpose", "swapaxes", "swapdims", "movedim", "moveaxis")
+RULES[Tensor.mT.__get__] = permuting  # type: ignore[attr-defined]
+
+
+def transposed(mask: Mask) -> Mask:
+    """The mask with rows for columns; twice gives the mask itself."""
+
+    def turn() -> Mask:
+        turned = mask.moved(lambda cells: cells.transpose(2, 3))
+        turned.counts = None if mask.counts is None else mask.counts.transpose(2, 3)
+        turned.remember("transposed", lambda: mask)
+        return turned
+
+    return mask.remember("transposed", turn)
 
 
 def regrouping(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> MaskedMap | MaskedVector:
@@ -36,25 +55,47 @@ def regrouping(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]
     channels are merged into rows and columns, it is depth to space, and every cell becomes a block.
     """
     x: MaskedMap = args[0]
+    old = x.raw.shape
     raw: Tensor = function(x.raw, *args[1:], **kwargs)
-    axes = regrouped(x.axes, x.raw.shape, raw.shape)
-    if axes is None:
-        raise NoRuleError(
-            f"a reshape from {tuple(x.raw.shape)}, axes {x.axes}, to {tuple(raw.shape)} mixes images."
-        )
-    if not set(axes) & set("HWS"):
+    axes = regrouped(x.axes, old, raw.shape)
+    if axes is not None and not set(axes) & set("HWS"):
         return x.pooled(x.zeroed().reshape(raw.shape))
-    if "S" in axes or "H" not in axes or "W" not in axes:
-        return x.like(raw, axes=axes)
-    size = [math.prod(n for n, a in zip(raw.shape, axes, strict=True) if a in pair) for pair in ("Hh", "Ww")]
-    blocks = tuple(n // m for n, m in zip(x.mask.size, size, strict=True))
-    if max(blocks) > 1:
-        window = Window(blocks, blocks)  # type: ignore[arg-type]
-        return x.like(filled(x, window.reach).reshape(raw.shape), x.mask.behind(window), axes)
+    if set(x.axes) & set("hw") and not (axes and fits(axes, raw.shape, x.mask)):
+        x = offsets_as_channels(x)
+        raw, axes = x.raw.reshape(raw.shape), regrouped(x.axes, old, raw.shape)
+    size = None if axes is None else positions(axes, raw.shape, x.mask)
+    if axes is None or size is None or any(n % m for n, m in zip(size, x.mask.size, strict=True)):
+        raise NoRuleError(
+            f"a reshape from {tuple(old)}, axes {x.axes}, to {tuple(raw.shape)} mixes images, or rows with "
+            "columns or channels, so that it is no longer known where each cell went."
+        )
     return x.like(raw, repeated(x.mask, size), axes)
 
 
 give_rule(regrouping, "view", "reshape", "flatten", "unflatten", "squeeze", "view_as", "reshape_as")
+
+
+def positions(axes: str, shape: Sequence[int], mask: Mask) -> tuple[int, int] | None:
+    """Rows and columns of a map with these axes; None where flattened positions are not the mask's."""
+    if "S" in axes:
+        return mask.size if shape[axes.index("S")] == math.prod(mask.size) else None
+    rows, columns = (
+        math.prod(n for n, a in zip(shape, axes, strict=True) if a in both) for both in ("Hh", "Ww")
+    )
+    return rows, columns
+
+
+def fits(axes: str, shape: Sequence[int], mask: Mask) -> bool:
+    """Whether a map with these axes has a position for every cell of the mask."""
+    return positions(axes, shape, mask) == mask.size
+
+
+def offsets_as_channels(x: MaskedMap) -> MaskedMap:
+    """A map of blocks of r × r cells as a map of windows, kernel and stride r, filled first (S3, S5)."""
+    rows, columns = (x.raw.shape[x.axes.index(a)] if a in x.axes else 1 for a in "hw")
+    window = Window((rows, columns), (rows, columns))
+    axes = x.axes.translate(str.maketrans("hw", "CC"))
+    return x.like(filled(x, window.reach), x.mask.behind(window), axes)
 
 
 def filled(x: MaskedMap, rounds: int) -> Tensor:
@@ -90,6 +131,7 @@ def regrouped(axes: str, old: Sequence[int], new: Sequence[int]) -> str | None:
 
 _REGROUPED = {
     ("HW", 1): "S",
+    ("HhWw", 1): "S",
     ("S", 2): "HW",
     ("H", 2): "Hh",
     ("W", 2): "Ww",
@@ -102,16 +144,17 @@ _REGROUPED = {
 
 
 def _group(axes: str, old: Sequence[int], new: Sequence[int]) -> str | None:
-    """The axes of dimensions ``new`` that hold the same cells as dimensions ``old``."""
+    """The axes of dimensions ``new`` that hold the same cells as dimensions ``old``; None where unknown."""
     if tuple(old) == tuple(new):
         return axes
     sized = "".join(axis for axis, size in zip(axes, old, strict=True) if size > 1)
     target = [dim for dim, size in enumerate(new) if size > 1]
-    if "N" in sized and sized != "N":
+    names = _REGROUPED.get((sized, len(target)))
+    if names is None and [n for n in old if n > 1] == [new[dim] for dim in target]:
+        names = sized
+    if names is None and ("N" in sized or (set(sized) & set("HWS") and "C" not in sized)):
         return None
-    names = _REGROUPED.get((sized, len(target)), sized)
-    if len(names) != len(target):
-        names = "C" * len(target)
+    names = names or "C" * len(target)
     return "".join(names[target.index(dim)] if dim in target else "C" for dim in range(len(new)))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,8 +13,8 @@ from torch import Tensor
 from captum_layermask.activation import MaskedMap, MaskedVector
 from captum_layermask.errors import NoRuleError
 from captum_layermask.padding import neighbor_pad
-from captum_layermask.registry import rule_for
-from captum_layermask.rules.statistics import amax, mean_of_one_window
+from captum_layermask.registry import Function, give_rule, rule_for
+from captum_layermask.rules.statistics import amax, mean, mean_of_one_window
 from captum_layermask.windows import Geometry, Spans, Window
 
 Size = int | Sequence[int]
@@ -24,12 +25,12 @@ def pair(size: Size) -> tuple[int, int]:
     return (size, size) if isinstance(size, int) else (size[0], size[-1])
 
 
-def slide(x: MaskedMap, window: Geometry, op: Callable[[Tensor], Tensor]) -> MaskedMap:
+def slide(x: MaskedMap, window: Geometry, op: Callable[[Tensor], Tensor], axes: str = "NCHW") -> MaskedMap:
     """Fill what kept windows read (S3), run the plain operation, and take the mask behind it (S5)."""
     need_channels_first(x)
     x.run.padded = window.reach > 0 and not x.mask.full
     raw = op(neighbor_pad(x.raw, x.mask, window.reach))
-    return x.like(raw, x.mask.behind(window))
+    return x.like(raw, x.mask.behind(window), axes)
 
 
 def need_channels_first(x: MaskedMap) -> None:
@@ -63,6 +64,17 @@ def conv2d(
         before = after = pair(padding)
     window = Window(kernel, pair(stride), before, after, dilations)
     return slide(x, window, lambda v: F.conv2d(v, weight, bias, stride, padding, dilation, groups))
+
+
+@rule_for(F.unfold)
+def unfold(
+    x: MaskedMap, kernel_size: Any, dilation: Size = 1, padding: Size = 0, stride: Size = 1
+) -> MaskedMap:
+    """The windows of a convolution as channels, one for every flattened position."""
+    edge = pair(padding)
+    window = Window(pair(kernel_size), pair(stride), edge, edge, pair(dilation))
+    options: Any = (dilation, padding, stride)
+    return slide(x, window, lambda v: F.unfold(v, kernel_size, *options), "NCS")
 
 
 @rule_for("max_pool2d")
@@ -111,6 +123,20 @@ def avg_pool2d(
     return mean_of_one_window(x, pool, rows * columns)
 
 
+@rule_for("lp_pool2d")
+def lp_pool2d(
+    x: MaskedMap, norm_type: float, kernel_size: Size, stride: Size | None = None, ceil_mode: bool = False
+) -> Tensor:
+    """PyTorch's own definition: a root of the cells in a window times their average power (S3, S7)."""
+    rows, columns = pair(kernel_size)
+    windows: Any = (kernel_size, stride, 0)
+    if math.isinf(norm_type):
+        sign = math.copysign(1, norm_type)
+        return sign * F.max_pool2d(sign * x.abs(), *windows, 1, ceil_mode)
+    power = F.avg_pool2d(x.pow(norm_type), *windows, ceil_mode)
+    return (torch.sign(power) * F.relu(torch.abs(power))).mul(rows * columns).pow(1 / norm_type)
+
+
 def pool_window(kernel: Size, stride: Size | None, padding: Size, dilation: Size, ceil: bool) -> Window:
     """The window of a pool; PyTorch's default stride is the kernel."""
     edge = pair(padding)
@@ -124,6 +150,18 @@ def adaptive_avg_pool2d(x: MaskedMap, output_size: Any) -> MaskedMap | MaskedVec
     if bins.is_whole(x.mask.size):
         return mean_of_one_window(x, lambda v: F.adaptive_avg_pool2d(v, 1), x.mask.size[0] * x.mask.size[1])
     return slide(x, bins, lambda v: F.adaptive_avg_pool2d(v, output_size))
+
+
+def pooling_1d(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """A pool of the last axis to one value is a mean or a maximum of what is there (S7, S8)."""
+    x, size = args[0], kwargs.get("output_size", args[1] if len(args) > 1 else None)
+    if size not in (1, (1,), [1]):
+        raise NoRuleError("along flattened positions only a pool to a single value has a rule.")
+    need_values_only(kwargs.get("return_indices", False))
+    return mean(x, -1, True) if "avg" in function.__name__ else amax(x, -1, True)
+
+
+give_rule(pooling_1d, "adaptive_avg_pool1d", "adaptive_max_pool1d")
 
 
 @rule_for("adaptive_max_pool2d")

@@ -11,9 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from captum_layermask.activation import MaskedMap, MaskedVector
+from captum_layermask.errors import NoRuleError
 from captum_layermask.mask import Mask
-from captum_layermask.registry import Function, give_rule, rule_for
+from captum_layermask.registry import RULES, Function, give_rule, rule_for
 from captum_layermask.rules.pointwise import pointwise
+from captum_layermask.rules.shapes import fits, offsets_as_channels
 
 Dims = int | Sequence[int] | None
 Reduced = MaskedMap | MaskedVector
@@ -34,13 +36,25 @@ def joins_positions(x: MaskedMap, dims: Sequence[int]) -> bool:
 
 def without(x: MaskedMap, dims: Sequence[int], keepdim: bool, raw: Tensor) -> Reduced:
     """The reduction ``raw`` of a map over ``dims``: a map of the positions that are left, if any are."""
-    axes = "".join(
-        "C" if dim in dims else axis for dim, axis in enumerate(x.axes) if keepdim or dim not in dims
-    )
-    gone = {x.axes[dim] for dim in dims} & set("HW")
-    if not set(axes) & set("HWS"):
+    left = "".join(axis for dim, axis in enumerate(x.axes) if dim not in dims)
+    if not set(left) & set("HWS"):
         return x.pooled(raw)
-    return x.like(raw, strip(x.mask, gone.pop()) if gone else x.mask, axes)
+    axes = left
+    if keepdim:
+        axes = "".join("C" if d in dims and a not in "HW" else a for d, a in enumerate(x.axes))
+    gone = set(x.axes) - set(left)
+    mask = x.mask
+    for axis in gone & set("HW"):
+        mask = strip(mask, axis)
+    if "N" in gone or not fits(axes, raw.shape, mask):
+        raise NoRuleError(f"a reduction that leaves axes {left} of a map with axes {x.axes} has no rule.")
+    return x.like(raw, mask, axes)
+
+
+def windows(x: MaskedMap, dims: Sequence[int]) -> MaskedMap:
+    """The map to reduce: over offsets inside blocks alone, a reduction is a window that fills first (S3)."""
+    gone = {x.axes[dim] for dim in dims}
+    return offsets_as_channels(x) if gone & set("hw") and not gone & set("HW") else x
 
 
 def strip(mask: Mask, axis: str) -> Mask:
@@ -61,6 +75,7 @@ def mean(
 ) -> Reduced:
     """Mean over the cells that are not missing; 0 where all are (S7)."""
     dims = dimensions(x, dim)
+    x = windows(x, dims)
     if not joins_positions(x, dims) or (x.mask.full and x.mask.counts is None):
         return without(x, dims, keepdim, x.raw.mean(dims, keepdim, dtype=dtype))
     counts = x.mask.kept if x.mask.counts is None else x.mask.counts * x.mask.kept
@@ -94,8 +109,14 @@ def var(x: MaskedMap, *args: Any, **kwargs: Any) -> Reduced:
 @rule_for("std")
 def std(x: MaskedMap, *args: Any, **kwargs: Any) -> Reduced:
     """Standard deviation over the cells that are not missing; 0 where all are (S8)."""
-    reduced = var(x, *args, **kwargs)
-    return reduced.sqrt()
+    return std_mean(x, *args, **kwargs)[0]
+
+
+@rule_for("std_mean")
+def std_mean(x: MaskedMap, *args: Any, **kwargs: Any) -> tuple[Reduced, Reduced]:
+    """Standard deviation and mean over the cells that are not missing; 0 where all are (S8)."""
+    variance, average = var_mean(x, *args, **kwargs)
+    return variance.sqrt(), average
 
 
 @rule_for("var_mean")
@@ -112,6 +133,7 @@ def var_mean(
         dim, unbiased = None, dim
     correction = float(unbiased) if correction is None else correction
     dims = dimensions(x, dim)
+    x = windows(x, dims)
     if not joins_positions(x, dims) or x.mask.full:
         variance, average = torch.var_mean(x.raw, dims, correction=correction, keepdim=keepdim)
         return without(x, dims, keepdim, variance), without(x, dims, keepdim, average)
@@ -135,6 +157,7 @@ def weightless(neutral: float) -> Callable[[Function, tuple[Any, ...], dict[str,
         options = dict(zip(signature, args, strict=False)) | kwargs
         dims = dimensions(x, options.get("dim"))
         keepdim = options.get("keepdim", False)
+        x = windows(x, dims)
         if not joins_positions(x, dims) or x.mask.full:
             return without(x, dims, keepdim, function(x.raw, *args[1:], **kwargs))
         kept = x.over(x.mask.kept)
@@ -148,6 +171,8 @@ def weightless(neutral: float) -> Callable[[Function, tuple[Any, ...], dict[str,
 
 zero, one, lowest, highest = (weightless(value) for value in (0, 1, -torch.inf, torch.inf))
 give_rule(zero, "sum", "nansum", "norm", "any", "count_nonzero")
+for norm in (torch.linalg.vector_norm, torch.linalg.norm):
+    RULES[norm] = zero
 give_rule(one, "prod", "all")
 give_rule(lowest, "amax", "logsumexp")
 give_rule(highest, "amin")
@@ -158,6 +183,7 @@ def extreme(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -
     x, second = args[0], args[1] if len(args) > 1 else kwargs.get("other", kwargs.get("dim"))
     if isinstance(second, Tensor):
         return pointwise(function, args, kwargs)
+    x = windows(x, dimensions(x, second))
     neutral, reduction = {"max": (-torch.inf, lowest), "min": (torch.inf, highest)}[function.__name__]
     alone = {"max": torch.amax, "min": torch.amin}[function.__name__]
     keepdim = kwargs.get("keepdim", args[2] if len(args) > 2 else False)
