@@ -116,8 +116,8 @@ class Verdict:
     alive: bool
 
     def passes(self, tolerance: float) -> bool:
-        """Whether every property holds."""
-        near = self.identity <= tolerance and self.depth <= tolerance
+        """Whether every property holds: S1 to 1e-5, S2b to a tolerance that fits the number type."""
+        near = self.identity <= 1e-5 and self.depth <= tolerance
         return near and self.pixels and self.nothing and self.alive
 
 

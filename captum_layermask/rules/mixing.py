@@ -76,10 +76,25 @@ def linear(x: MaskedMap, weight: Tensor, bias: Tensor | None = None) -> MaskedMa
     return x.like(F.linear(x.raw, weight, bias))
 
 
-@rule_for("scaled_dot_product_attention", "multi_head_attention_forward", "einsum", "baddbmm")
+@rule_for("scaled_dot_product_attention", "multi_head_attention_forward", "baddbmm")
 def attention(*args: Any, **kwargs: Any) -> MaskedMap:
     """Refuse: there is no masked version of attention in a convolutional sense."""
     raise NoRuleError(TOKENS)
+
+
+@rule_for("einsum")
+def einsum(*args: Any) -> MaskedMap:
+    """Refuse: which letters are positions, and what is summed over them, would have to be told apart."""
+    raise NoRuleError(f"write a sum over the channels of each pixel as linear or matmul; otherwise {TOKENS}")
+
+
+@rule_for("conv1d")
+def conv1d(x: MaskedMap, weight: Tensor, bias: Tensor | None = None, *options: Any, **more: Any) -> MaskedMap:
+    """With a kernel of one and nothing around it, a 1×1 convolution of flattened positions."""
+    raw = F.conv1d(x.raw, weight, bias, *options, **more)
+    if x.axes != "NCS" or weight.shape[-1] > 1 or raw.shape[-1] != x.raw.shape[-1]:
+        raise NoRuleError(f"conv1d runs along or across the positions of a map with axes {x.axes}: {TOKENS}")
+    return x.like(raw)
 
 
 @rule_for("matmul", "bmm", "mm")

@@ -129,11 +129,12 @@ def lp_pool2d(
 ) -> Tensor:
     """PyTorch's own definition: a root of the cells in a window times their average power (S3, S7)."""
     rows, columns = pair(kernel_size)
-    windows: Any = (kernel_size, stride, 0)
+    size: Any = kernel_size
+    step: Any = stride
     if math.isinf(norm_type):
         sign = math.copysign(1, norm_type)
-        return sign * F.max_pool2d(sign * x.abs(), *windows, 1, ceil_mode)
-    power = F.avg_pool2d(x.pow(norm_type), *windows, ceil_mode)
+        return sign * F.max_pool2d(sign * x.abs(), size, step, ceil_mode=ceil_mode)
+    power = F.avg_pool2d(x.pow(norm_type), size, step, ceil_mode=ceil_mode)
     return (torch.sign(power) * F.relu(torch.abs(power))).mul(rows * columns).pow(1 / norm_type)
 
 
