@@ -24,7 +24,7 @@ sys.path.insert(0, str(HERE.parent / "tests"))
 
 from support import check_model  # noqa: E402
 
-SIZES = (64, 96, 160, 224)
+SIZES = (64, 96, 160, 224, 256)
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-9}
 
 
