@@ -36,12 +36,11 @@ RULES[Tensor.mT.__get__] = permuting  # type: ignore[attr-defined]
 
 
 def transposed(mask: Mask) -> Mask:
-    """The mask with rows for columns; twice gives the mask itself."""
+    """The mask with rows for columns."""
 
     def turn() -> Mask:
         turned = mask.moved(lambda cells: cells.transpose(2, 3))
         turned.counts = None if mask.counts is None else mask.counts.transpose(2, 3)
-        turned.remember("transposed", lambda: mask)
         return turned
 
     return mask.remember("transposed", turn)
