@@ -66,7 +66,8 @@ def regrouping(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]
     if axes is None or size is None or any(n % m for n, m in zip(size, x.mask.size, strict=True)):
         raise NoRuleError(
             f"a reshape from {tuple(old)}, axes {x.axes}, to {tuple(raw.shape)} mixes images, or rows with "
-            "columns or channels, so that it is no longer known where each cell went."
+            "columns or channels, so that it is no longer known where each cell went; where that is meant, "
+            "flatten(1) first."
         )
     return x.like(raw, repeated(x.mask, size), axes)
 
@@ -151,7 +152,9 @@ def _group(axes: str, old: Sequence[int], new: Sequence[int]) -> str | None:
     names = _REGROUPED.get((sized, len(target)))
     if names is None and [n for n in old if n > 1] == [new[dim] for dim in target]:
         names = sized
-    if names is None and ("N" in sized or (set(sized) & set("HWS") and "C" not in sized)):
+    if names is None and (
+        "N" in sized or (set(sized) & set("HWS") and ("C" not in sized or len(target) > 1))
+    ):
         return None
     names = names or "C" * len(target)
     return "".join(names[target.index(dim)] if dim in target else "C" for dim in range(len(new)))
