@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from captum_layermask.activation import carriers_in
 from captum_layermask.registry import MODULE_RULES, Function
 
 
@@ -21,7 +22,12 @@ class RuledModule(nn.Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The masked version of the module's forward."""
-        return self._rule(*self._replaced, *args, **kwargs)
+        result = self._rule(*self._replaced, *args, **kwargs)
+        carrier = next(carriers_in((args, kwargs)), None)
+        if carrier is not None and carrier.run.observe is not None:
+            (module,) = self._replaced
+            carrier.run.observe(carrier.run, type(module), self._rule.__name__, result)
+        return result
 
 
 def with_module_rules(model: nn.Module) -> nn.Module:

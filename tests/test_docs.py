@@ -1,0 +1,46 @@
+"""The code blocks of the documentation run, and do what the text says."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from support import scramble, sees_nothing
+
+from captum_layermask import LayerMaskedForward, NoRuleError
+from captum_layermask.registry import MODULE_RULES, RULES
+
+DOCS = Path(__file__).parent.parent / "docs"
+
+
+def blocks(name):
+    return re.findall(r"^```python\n(.*?)^```", (DOCS / name).read_text(), re.M | re.S)
+
+
+@torch.no_grad()
+def test_the_examples_of_rules(capsys):
+    functions, modules = dict(RULES), dict(MODULE_RULES)
+    try:
+        names = {}
+        for block in blocks("rules.md"):
+            exec(block, names)
+        table = capsys.readouterr().out
+        assert "1×8×12×12" in table
+        x, mask = torch.randn(2, 3, 16, 16, dtype=torch.double), torch.ones(16, 16)
+        mask[:8] = 0
+        forward = LayerMaskedForward(names["model"].double())
+        masked = forward(x, mask=mask)
+        assert torch.allclose(forward._observed(x, (), mask, scramble), masked, rtol=1e-9)
+        forward._observed(x, (), torch.zeros(16, 16), sees_nothing)
+        running = LayerMaskedForward(names["nn"].Sequential(Cummax()))
+        assert torch.equal(running(x, mask=mask), torch.cummax(x, 1)[0] * mask)
+    finally:
+        RULES.clear(), RULES.update(functions)
+        MODULE_RULES.clear(), MODULE_RULES.update(modules)
+    with pytest.raises(NoRuleError):
+        LayerMaskedForward(Cummax())(x, mask=mask)
+
+
+class Cummax(torch.nn.Module):
+    def forward(self, x):
+        return torch.cummax(x, 1)[0]
