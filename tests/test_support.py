@@ -5,7 +5,6 @@ import torch
 import torchvision
 from support import check_model
 
-HEAVY = {"convnext_large", "regnet_y_128gf"}
 TORCHVISION = [
     name
     for name in torchvision.models.list_models(module=torchvision.models)
@@ -32,8 +31,6 @@ def check(model, size):
 
 @pytest.mark.parametrize("name", TORCHVISION)
 def test_torchvision(name):
-    if name in HEAVY:
-        pytest.skip("hundreds of millions of parameters; benchmarks/support_matrix.py runs it")
     options = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
     model = torchvision.models.get_model(name, num_classes=10, **options).eval()
     check(model, 96 if name == "inception_v3" else 64)
