@@ -11,7 +11,7 @@ from captum_layermask.errors import (
     UnknownNameError,
     VanishedWarning,
 )
-from captum_layermask.forward import LayerMaskedForward
+from captum_layermask.layer_masking import LayerMaskedForward
 from captum_layermask.missing import MISSING
 from captum_layermask.registry import rule_for
 

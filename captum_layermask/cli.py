@@ -15,8 +15,8 @@ from torch import nn
 from captum_layermask.errors import UnknownNameError
 from captum_layermask.explain import METHODS, predict
 from captum_layermask.explain import explain as explain_prediction
-from captum_layermask.forward import LayerMaskedForward
 from captum_layermask.images import example_image, read_image
+from captum_layermask.layer_masking import LayerMaskedForward
 from captum_layermask.models import find_class, load_model
 from captum_layermask.plots import check_figure_path, plot_explanation, save_figure
 from captum_layermask.segments import SEGMENTERS

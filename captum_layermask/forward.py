@@ -1,74 +1,50 @@
-"""An image and its missing pixels become a prediction."""
+"""A forward removes what is MISSING, and predicts."""
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
-import threading
 import warnings
-from collections.abc import Callable
+from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
 
-import captum_layermask.rules  # noqa: F401  (registers every rule)
-from captum_layermask.activation import MaskedMap, MaskedVector, Observer, Run, function_name
-from captum_layermask.errors import (
-    InputError,
-    MaskLostError,
-    NothingMissingWarning,
-    TrainingModeError,
-    UnknownNameError,
-    VanishedWarning,
-)
+from captum_layermask.errors import InputError, NothingMissingWarning, TrainingModeError
 from captum_layermask.mask import Mask
 from captum_layermask.missing import visible_pixels
-from captum_layermask.registry import Function
-from captum_layermask.replacement import with_module_rules
-from captum_layermask.trace import Trace
 
 CALLS_BEFORE_WARNING = 16
-CONCAT = ("intersection", "union")
 
 
-class LayerMaskedForward(nn.Module):
-    """A CNN that looks at the visible pixels alone (layer masking, Balasubramanian & Feizi).
+class RemovalForward(nn.Module, ABC):
+    """Base of the ways to remove pixels: each is a function of an image, some of whose pixels are missing.
 
-    Every activation of the model travels with a mask; a layer that looks at neighbours first fills the
-    rim of the hole from its visible neighbours, and nothing behind the mask is ever read. The model runs
-    unmodified. Use it as Captum's ``forward_func`` with ``baselines=MISSING``.
+    A subclass says in ``predict`` what the model answers when those pixels are removed. All of them can be
+    Captum's ``forward_func`` with ``baselines=MISSING``.
 
     Args:
-        model: a convolutional network in eval mode. Preprocessing that works on single pixels (scaling,
-            mean and standard deviation) belongs inside it, as in ``nn.Sequential(normalize, model)``:
-            outside, it would turn MISSING into an ordinary dark pixel.
-        concat: which cells of concatenated maps are visible: ``"intersection"``, where all of them are, as
-            for a sum; or ``"union"``, where any of them is, each map being 0 where it is missing itself.
-
-    Example::
-
-        forward = LayerMaskedForward(model)
-        Lime(forward).attribute(image, baselines=MISSING, feature_mask=segments, target=281)
+        model: the network whose prediction is asked.
     """
 
-    def __init__(self, model: nn.Module, *, concat: str = "intersection") -> None:
+    def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        if concat not in CONCAT:
-            raise UnknownNameError("concat", concat, CONCAT, f"Use one of {', '.join(CONCAT)}.")
-        self.concat = concat
-        if isinstance(model, torch.jit.ScriptModule):
-            raise InputError("a scripted model cannot carry masks; pass the Python model it was made from.")
         if not isinstance(model, nn.Module):
             raise InputError(f"the model must be a torch.nn.Module, not {type(model).__name__}.")
         self.model = model
         self._calls_without_missing = 0
-        self._warned_vanished = False
-        self._last = threading.local()
+
+    @abstractmethod
+    def predict(self, image: Tensor, mask: Mask, extra: tuple[Any, ...]) -> Any:
+        """Answer with the missing pixels removed.
+
+        Args:
+            image: N×C×H×W, floating point, 0 in every missing pixel.
+            mask: which pixels are there (``mask.visible``, bool, N×1×H×W; ``mask.full`` if all of them are).
+            extra: further positional arguments of the model.
+        """
 
     def forward(self, x: Tensor, *extra: Any, mask: Tensor | None = None) -> Any:
-        """Predict from the pixels that are there.
+        """Predict with the missing pixels removed.
 
         Args:
             x: images, N×C×H×W, floating point; pixels equal to ``MISSING`` in every channel are missing.
@@ -77,67 +53,21 @@ class LayerMaskedForward(nn.Module):
                 either it or ``x`` says so.
 
         Returns:
-            What the model returns, with plain tensors. A map in it holds 0 in missing cells.
+            What the model returns.
 
         Raises:
             InputError: an integer image, a mask of another shape or with other values, a pixel that is
                 MISSING in some channels only, an image that holds MISSING and requires gradients.
             TrainingModeError: a normalisation layer would use or update batch statistics.
-            NoRuleError: the model uses an operation that has no masked version.
-            MaskLostError: an output, or an operation on the way, no longer knows which cells are missing.
         """
-        return self._observed(x, extra, mask, None)
+        return self.predict(*self._split(x, mask), extra)
 
-    def _observed(self, x: Tensor, extra: Any, mask: Tensor | None, observe: Observer | None) -> Any:
+    def _split(self, x: Tensor, mask: Tensor | None) -> tuple[Tensor, Mask]:
+        """The image with 0 in missing pixels, and its mask."""
         self._check_mode()
         visible, everything, held_missing = visible_pixels(x, mask)
         self._count_calls(held_missing or mask is not None)
-        model = with_module_rules(self.model)
-        run = Run(model, observe, concat=self.concat)
-        image = MaskedMap(torch.where(visible, x, 0), Mask(visible, full=everything), "NCHW", run)
-        output = model(image, *extra)
-        sources: list[Mask] = []
-        try:
-            result = unwrapped(output, lambda tensor: _plain(tensor, sources))
-        except MaskLostError as error:
-            if observe is None:
-                raise MaskLostError(f"{error} {self._last_seen(x, extra, mask)}") from None
-            raise
-        self._note_vanished(visible, sources)
-        return result
-
-    def _last_seen(self, x: Tensor, extra: Any, mask: Tensor | None) -> str:
-        """Run once more, noting where the mask was seen last."""
-        seen = "It was never seen by an operation."
-
-        def observe(run: Run, function: Function, rule: str, result: Any) -> None:
-            nonlocal seen
-            seen = f"It was last seen by {function_name(function)} in {run.whereabouts()}."
-
-        with contextlib.suppress(MaskLostError):
-            self._observed(x, extra, mask, observe)
-        return seen
-
-    def trace(self, x: Tensor, *extra: Any, mask: Tensor | None = None, outputs: bool = False) -> Trace:
-        """Run once and list every operation: module, function, rule, shape, visible share, padding.
-
-        Args:
-            x: as for a call.
-            *extra: as for a call.
-            mask: as for a call.
-            outputs: keep a copy of every output, with 0 in missing cells, and its mask.
-        """
-        trace = Trace(outputs)
-        self._observed(x, extra, mask, trace.observe)
-        return trace
-
-    @property
-    def vanished(self) -> Tensor | None:
-        """Which samples of this thread's last call had visible pixels but lost them all on the way.
-
-        Bool, N; None before the first call. Their prediction is the head's answer to "no evidence".
-        """
-        return getattr(self._last, "vanished", None)
+        return torch.where(visible, x, 0), Mask(visible, full=everything)
 
     def _check_mode(self) -> None:
         for name, module in self.model.named_modules():
@@ -156,45 +86,7 @@ class LayerMaskedForward(nn.Module):
                 warnings.warn(
                     f"{CALLS_BEFORE_WARNING} calls and not one MISSING pixel: was MISSING lost in a "
                     "normalisation, a resize or a cast before this forward? Put the preprocessing inside: "
-                    "LayerMaskedForward(nn.Sequential(normalize, model)).",
+                    f"{type(self).__name__}(nn.Sequential(normalize, model)).",
                     NothingMissingWarning,
-                    stacklevel=3,
+                    stacklevel=4,
                 )
-
-    def _note_vanished(self, visible: Tensor, sources: list[Mask]) -> None:
-        vanished = visible.flatten(1).any(1)
-        for mask in sources:
-            vanished = vanished & ~mask.visible.flatten(1).any(1)
-        self._last.vanished = vanished
-        if not self._warned_vanished and bool(vanished.any()):
-            self._warned_vanished = True
-            warnings.warn(
-                "a sample had visible pixels, but none reached the head of the network, so its prediction "
-                "is the one for an empty image; forward.vanished tells which (this is said once).",
-                VanishedWarning,
-                stacklevel=3,
-            )
-
-
-def _plain(tensor: Tensor, sources: list[Mask]) -> Tensor:
-    if isinstance(tensor, MaskedMap):
-        sources.append(tensor.mask)
-        return tensor.zeroed()
-    if isinstance(tensor, MaskedVector):
-        sources.extend(tensor.sources)
-        return tensor.raw
-    raise MaskLostError("the model returned a tensor that no longer carries a mask.")
-
-
-def unwrapped(output: Any, plain: Callable[[Tensor], Tensor]) -> Any:
-    """The same nested containers and dataclasses with every tensor made plain."""
-
-    def leaf(value: Any) -> Any:
-        if isinstance(value, Tensor):
-            return plain(value)
-        if dataclasses.is_dataclass(value) and not isinstance(value, type):
-            fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value) if f.init}
-            return dataclasses.replace(value, **unwrapped(fields, plain))
-        return value
-
-    return pytree.tree_map(leaf, output)

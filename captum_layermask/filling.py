@@ -1,0 +1,36 @@
+"""The other way to remove pixels: paint over them, and run the network on the picture."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from captum_layermask.forward import RemovalForward
+from captum_layermask.mask import Mask
+
+
+class FilledForward(RemovalForward):
+    """Base of the ways that put something in the place of missing pixels; a subclass says what."""
+
+    @abstractmethod
+    def fill(self, image: Tensor, mask: Mask) -> Tensor:
+        """What to see in missing pixels.
+
+        Args:
+            image: N×C×H×W, floating point, 0 in every missing pixel.
+            mask: which pixels are there (``mask.visible``, bool, N×1×H×W).
+
+        Returns:
+            Something that broadcasts to N×C×H×W; only its values in missing pixels are used.
+        """
+
+    def predict(self, image: Tensor, mask: Mask, extra: tuple[Any, ...]) -> Any:
+        """Answer for the picture with its holes filled (see ``RemovalForward.predict``)."""
+        return self.model(self.filled(image, mask), *extra)
+
+    def filled(self, image: Tensor, mask: Mask) -> Tensor:
+        """The picture that the network sees, N×C×H×W."""
+        return image if mask.full else torch.where(mask.visible, image, self.fill(image, mask))

@@ -1,0 +1,158 @@
+"""Layer masking: the network runs on the visible pixels alone."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import threading
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+import captum_layermask.rules  # noqa: F401  (registers every rule)
+from captum_layermask.activation import MaskedMap, MaskedVector, Observer, Run, function_name
+from captum_layermask.errors import (
+    InputError,
+    MaskLostError,
+    UnknownNameError,
+    VanishedWarning,
+)
+from captum_layermask.forward import RemovalForward
+from captum_layermask.mask import Mask
+from captum_layermask.registry import Function
+from captum_layermask.replacement import with_module_rules
+from captum_layermask.trace import Trace
+
+CONCAT = ("intersection", "union")
+
+
+class LayerMaskedForward(RemovalForward):
+    """A CNN that looks at the visible pixels alone (layer masking, Balasubramanian & Feizi).
+
+    Every activation of the model travels with a mask; a layer that looks at neighbours first fills the
+    rim of the hole from its visible neighbours, and nothing behind the mask is ever read. The model runs
+    unmodified. Use it as Captum's ``forward_func`` with ``baselines=MISSING``.
+
+    Args:
+        model: a convolutional network in eval mode. Preprocessing that works on single pixels (scaling,
+            mean and standard deviation) belongs inside it, as in ``nn.Sequential(normalize, model)``:
+            outside, it would turn MISSING into an ordinary dark pixel.
+        concat: which cells of concatenated maps are visible: ``"intersection"``, where all of them are, as
+            for a sum; or ``"union"``, where any of them is, each map being 0 where it is missing itself.
+
+    Example::
+
+        forward = LayerMaskedForward(model)
+        Lime(forward).attribute(image, baselines=MISSING, feature_mask=segments, target=281)
+
+    A call returns what the model returns, with plain tensors; a map in it holds 0 in missing cells. Besides
+    the errors of ``RemovalForward.forward`` it raises ``NoRuleError``, where the model uses an operation that
+    has no masked version, and ``MaskLostError``, where an output, or an operation on the way, no longer knows
+    which cells are missing.
+    """
+
+    def __init__(self, model: nn.Module, *, concat: str = "intersection") -> None:
+        super().__init__(model)
+        if isinstance(model, torch.jit.ScriptModule):
+            raise InputError("a scripted model cannot carry masks; pass the Python model it was made from.")
+        if concat not in CONCAT:
+            raise UnknownNameError("concat", concat, CONCAT, f"Use one of {', '.join(CONCAT)}.")
+        self.concat = concat
+        self._warned_vanished = False
+        self._last = threading.local()
+
+    def predict(self, image: Tensor, mask: Mask, extra: tuple[Any, ...]) -> Any:
+        """Answer from the visible pixels alone (see ``RemovalForward.predict``)."""
+        return self._run(image, mask, extra, None)
+
+    def _observed(self, x: Tensor, extra: Any, mask: Tensor | None, observe: Observer | None) -> Any:
+        return self._run(*self._split(x, mask), extra, observe)
+
+    def _run(self, image: Tensor, mask: Mask, extra: Any, observe: Observer | None) -> Any:
+        model = with_module_rules(self.model)
+        run = Run(model, observe, concat=self.concat)
+        output = model(MaskedMap(image, mask, "NCHW", run), *extra)
+        sources: list[Mask] = []
+        try:
+            result = unwrapped(output, lambda tensor: _plain(tensor, sources))
+        except MaskLostError as error:
+            if observe is None:
+                raise MaskLostError(f"{error} {self._last_seen(image, mask, extra)}") from None
+            raise
+        self._note_vanished(mask.visible, sources)
+        return result
+
+    def _last_seen(self, image: Tensor, mask: Mask, extra: Any) -> str:
+        """Run once more, noting where the mask was seen last."""
+        seen = "It was never seen by an operation."
+
+        def observe(run: Run, function: Function, rule: str, result: Any) -> None:
+            nonlocal seen
+            seen = f"It was last seen by {function_name(function)} in {run.whereabouts()}."
+
+        with contextlib.suppress(MaskLostError):
+            self._run(image, mask, extra, observe)
+        return seen
+
+    def trace(self, x: Tensor, *extra: Any, mask: Tensor | None = None, outputs: bool = False) -> Trace:
+        """Run once and list every operation: module, function, rule, shape, visible share, padding.
+
+        Args:
+            x: as for a call.
+            *extra: as for a call.
+            mask: as for a call.
+            outputs: keep a copy of every output, with 0 in missing cells, and its mask.
+        """
+        trace = Trace(outputs)
+        self._observed(x, extra, mask, trace.observe)
+        return trace
+
+    @property
+    def vanished(self) -> Tensor | None:
+        """Which samples of this thread's last call had visible pixels but lost them all on the way.
+
+        Bool, N; None before the first call. Their prediction is the head's answer to "no evidence".
+        """
+        return getattr(self._last, "vanished", None)
+
+    def _note_vanished(self, visible: Tensor, sources: list[Mask]) -> None:
+        vanished = visible.flatten(1).any(1)
+        for mask in sources:
+            vanished = vanished & ~mask.visible.flatten(1).any(1)
+        self._last.vanished = vanished
+        if not self._warned_vanished and bool(vanished.any()):
+            self._warned_vanished = True
+            warnings.warn(
+                "a sample had visible pixels, but none reached the head of the network, so its prediction "
+                "is the one for an empty image; forward.vanished tells which (this is said once).",
+                VanishedWarning,
+                stacklevel=3,
+            )
+
+
+def _plain(tensor: Tensor, sources: list[Mask]) -> Tensor:
+    if isinstance(tensor, MaskedMap):
+        sources.append(tensor.mask)
+        return tensor.zeroed()
+    if isinstance(tensor, MaskedVector):
+        sources.extend(tensor.sources)
+        return tensor.raw
+    raise MaskLostError("the model returned a tensor that no longer carries a mask.")
+
+
+def unwrapped(output: Any, plain: Callable[[Tensor], Tensor]) -> Any:
+    """The same nested containers and dataclasses with every tensor made plain."""
+
+    def leaf(value: Any) -> Any:
+        if isinstance(value, Tensor):
+            return plain(value)
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value) if f.init}
+            return dataclasses.replace(value, **unwrapped(fields, plain))
+        return value
+
+    return pytree.tree_map(leaf, output)
