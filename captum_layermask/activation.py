@@ -48,12 +48,25 @@ class Run:
         observe: called as ``observe(run, function, rule name, result)`` after every operation, or None.
         padded: whether the operation now running filled the rim of a hole.
         concat: which cells of concatenated maps are visible, "intersection" or "union".
+        padding: what windows read in the hole, a key of ``rim.RIMS``.
+        windows_left: how many operations that slide a window are still masked; negative for all.
+        ended: from here on the network runs as usual, with 0 in what is missing.
     """
 
     model: nn.Module | None = None
     observe: Observer | None = None
     padded: bool = False
     concat: str = "intersection"
+    padding: str = "neighbor"
+    windows_left: int = -1
+    ended: bool = False
+
+    def count_window(self, x: MaskedMap) -> None:
+        """Note that an operation is about to slide a window over ``x``."""
+        if self.windows_left == 0:
+            self.ended = True
+            x.uncover()
+        self.windows_left -= 1
 
     def here(self) -> str:
         """The path of the innermost module whose forward is running, '' for the model itself."""
@@ -91,6 +104,9 @@ class Carrier(Tensor):
         carrier._aliases = [weakref.ref(carrier)]
         return carrier
 
+    def uncover(self) -> None:
+        """Let missing cells be ordinary cells that hold 0, where there are any."""
+
     def _share_storage_with(self, other: Carrier) -> None:
         if other is not self and _storage(self.raw) == _storage(other.raw):
             self._aliases = other._aliases
@@ -114,6 +130,9 @@ class Carrier(Tensor):
             return func(*args, **kwargs)
         carriers = tuple(carriers_in((args, kwargs)))
         run = carriers[0].run
+        if run.ended:
+            for carrier in carriers:
+                carrier.uncover()
         if any(isinstance(c, MaskedMap) for c in carriers):
             rule = RULES.get(func, no_rule)
             run.padded = False
@@ -207,6 +226,11 @@ class MaskedMap(Carrier):
         cells = cells[tuple(slice(None) if axis in kept else 0 for axis in named)]
         cells = cells.permute([kept.index(axis) for axis in self.axes if axis != "C"])
         return cells[tuple(None if axis == "C" else slice(None) for axis in self.axes)]
+
+    def uncover(self) -> None:
+        """Let missing cells be ordinary cells that hold 0."""
+        if not self.mask.full:
+            self.raw, self.mask = self.zeroed(), self.mask.uncovered()
 
     def zeroed(self) -> Tensor:
         """The values, with 0 in missing cells."""

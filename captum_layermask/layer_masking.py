@@ -25,6 +25,7 @@ from captum_layermask.forward import RemovalForward
 from captum_layermask.mask import Mask
 from captum_layermask.registry import Function
 from captum_layermask.replacement import with_module_rules
+from captum_layermask.rim import RIMS
 from captum_layermask.trace import Trace
 
 CONCAT = ("intersection", "union")
@@ -43,6 +44,11 @@ class LayerMaskedForward(RemovalForward):
             outside, it would turn MISSING into an ordinary dark pixel.
         concat: which cells of concatenated maps are visible: ``"intersection"``, where all of them are, as
             for a sum; or ``"union"``, where any of them is, each map being 0 where it is missing itself.
+        padding: what windows read in the hole: ``"neighbor"``, layer masking; or for comparison ``"zero"``
+            (the paper's ablation, Table 3) or ``"partial"`` (partial convolution, Liu et al. 2018).
+        until: the path of the last module that is masked, such as ``"layer2"``, or the number of operations
+            that slide a window (convolutions, pools) that are; from there on the plain network runs, with 0
+            in what is missing (Table 3). None masks all of it.
 
     Example::
 
@@ -55,13 +61,26 @@ class LayerMaskedForward(RemovalForward):
     which cells are missing.
     """
 
-    def __init__(self, model: nn.Module, *, concat: str = "intersection") -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        concat: str = "intersection",
+        padding: str = "neighbor",
+        until: str | int | None = None,
+    ) -> None:
         super().__init__(model)
         if isinstance(model, torch.jit.ScriptModule):
             raise InputError("a scripted model cannot carry masks; pass the Python model it was made from.")
-        if concat not in CONCAT:
-            raise UnknownNameError("concat", concat, CONCAT, f"Use one of {', '.join(CONCAT)}.")
-        self.concat = concat
+        for option, value, known in (("concat", concat, CONCAT), ("padding", padding, tuple(RIMS))):
+            if value not in known:
+                raise UnknownNameError(option, value, known, f"Use one of {', '.join(known)}.")
+        if isinstance(until, int) and until < 1:
+            raise InputError(f"until is {until}; give at least 1 operation, or the path of a module.")
+        modules = [name for name, _ in model.named_modules() if name]
+        if isinstance(until, str) and until not in modules:
+            raise UnknownNameError("module", until, modules, "Give the path of a module of the model.")
+        self.concat, self.padding, self.until = concat, padding, until
         self._warned_vanished = False
         self._last = threading.local()
 
@@ -73,8 +92,9 @@ class LayerMaskedForward(RemovalForward):
         return self._run(*self._split(x, mask), extra, observe)
 
     def _run(self, image: Tensor, mask: Mask, extra: Any, observe: Observer | None) -> Any:
-        model = with_module_rules(self.model)
-        run = Run(model, observe, concat=self.concat)
+        path, windows = (self.until, -1) if not isinstance(self.until, int) else (None, self.until)
+        model = with_module_rules(self.model, path)
+        run = Run(model, observe, concat=self.concat, padding=self.padding, windows_left=windows)
         output = model(MaskedMap(image, mask, "NCHW", run), *extra)
         sources: list[Mask] = []
         try:

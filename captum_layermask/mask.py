@@ -133,6 +133,11 @@ class Mask:
         """The mask of some of the images."""
         return Mask(self.visible[part], self.frame, full=self.full)
 
+    def uncovered(self) -> Mask:
+        """The same frame, and everything else visible."""
+        visible = (~self._frame_or_none()).to(self.visible.device).expand_as(self.visible)
+        return self.remember("uncovered", lambda: Mask(visible, self.frame, full=True))
+
     @staticmethod
     def joined(masks: Sequence[Mask], dim: int) -> Mask:
         """The mask of maps laid end to end along their rows (2) or columns (3)."""

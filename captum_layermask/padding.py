@@ -75,6 +75,8 @@ def plan(mask: Mask, rounds: int, dtype: torch.dtype) -> list[Ring]:
     for _ in range(rounds):
         ring = F.pad(_any_neighbour(known), (1, 1, 1, 1)) & missing & ~known
         cells = ring.flatten().nonzero()[:, 0]
+        if not len(cells):
+            break
         around = cells[:, None] + steps
         counts = known.flatten()[around]
         first = around.gather(1, counts.to(torch.uint8).argmax(1, keepdim=True))

@@ -30,14 +30,38 @@ class RuledModule(nn.Module):
         return result
 
 
-def with_module_rules(model: nn.Module) -> nn.Module:
-    """The model itself where no class of its modules has a rule, else a copy that shares everything else.
+class LastMasked(nn.Module):
+    """Runs a module, and the rest of the network without masks."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.training = module.training
+        self.module = module
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """The module's own forward."""
+        result = self.module(*args, **kwargs)
+        for carrier in carriers_in(result):
+            carrier.run.ended = True
+        return result
+
+
+def with_module_rules(model: nn.Module, until: str | None = None) -> nn.Module:
+    """The model itself where nothing is replaced, else a copy that shares everything else.
 
     The copy has its own tree of modules and the model's own parameters and buffers.
+
+    Args:
+        model: the network.
+        until: the path of a module behind which there are no masks any more, or None.
     """
-    if not any(type(module) in MODULE_RULES for module in model.modules()):
+    if until is None and not any(type(module) in MODULE_RULES for module in model.modules()):
         return model
-    return _copy(model, {})
+    twin = _copy(model, {})
+    if until is not None:
+        parent, _, name = until.rpartition(".")
+        twin.get_submodule(parent)._modules[name] = LastMasked(twin.get_submodule(until))
+    return twin
 
 
 def _copy(module: nn.Module, done: dict[int, nn.Module]) -> nn.Module:

@@ -70,6 +70,18 @@ class Window:
             cells = self._any_along(cells, axis, dim)
         return cells
 
+    def sum(self, cells: Tensor) -> Tensor:
+        """The sums over windows (floating point, N×1×H×W → N×1×H'×W')."""
+        edges = []
+        for axis, dim in enumerate((-2, -1)):
+            size, before = cells.shape[dim], self.before[axis]
+            read = (self.count(size, axis) - 1) * self.stride[axis]
+            read += self.dilation[axis] * (self.kernel[axis] - 1) + 1
+            edges.append((before, read - before - size))
+        cells = F.pad(cells, (*edges[1], *edges[0]))
+        ones = torch.ones(1, 1, *self.kernel, dtype=cells.dtype, device=cells.device)
+        return F.conv2d(cells, ones, stride=self.stride, dilation=self.dilation)
+
     def _any_along(self, cells: Tensor, axis: int, dim: int) -> Tensor:
         k, s, d, before = (p[axis] for p in (self.kernel, self.stride, self.dilation, self.before))
         size, count = cells.shape[dim], self.count(cells.shape[dim], axis)
@@ -137,12 +149,15 @@ class Spans:
 
     def any(self, cells: Tensor) -> Tensor:
         """Which outputs read at least one of the given cells (bool, … × H × W → … × H' × W')."""
+        return self.sum(cells.float()) > 0
+
+    def sum(self, cells: Tensor) -> Tensor:
+        """The sums over what each output reads (floating point, … × H × W → … × H' × W')."""
         rows, columns = (
-            torch.tensor([[start <= i < stop for i in range(n)] for start, stop in runs])
+            torch.tensor([[start <= i < stop for i in range(n)] for start, stop in runs]).to(cells)
             for runs, n in zip((self.rows, self.columns), self.size, strict=True)
         )
-        counts = rows.float().to(cells.device) @ cells.float() @ columns.float().to(cells.device).T
-        return counts > 0
+        return rows @ cells @ columns.T
 
 
 def _runs(weights: Tensor) -> tuple[tuple[int, int], ...]:
@@ -173,18 +188,14 @@ class Transposed:
 
     def any(self, cells: Tensor) -> Tensor:
         """Which outputs at least one of the given cells is written to (bool, … × H × W → … × H' × W')."""
+        return self.sum(cells.float()) > 0.5
+
+    def sum(self, cells: Tensor) -> Tensor:
+        """The sums over what is written to each output (floating point, N×1×H×W → N×1×H'×W')."""
         w = self.window
-        written = F.conv_transpose2d(
-            cells.float(),
-            torch.ones(1, 1, *w.kernel, device=cells.device),
-            None,
-            w.stride,
-            w.before,
-            self.output_padding,
-            1,
-            w.dilation,
-        )
-        return written > 0.5
+        ones = torch.ones(1, 1, *w.kernel, dtype=cells.dtype, device=cells.device)
+        options = (w.stride, w.before, self.output_padding, 1, w.dilation)
+        return F.conv_transpose2d(cells, ones, None, *options)
 
 
 Geometry = Window | Spans | Transposed

@@ -122,9 +122,7 @@ def test_grey_filling_is_caught(monkeypatch):
 
 
 def test_zero_padding_is_caught(monkeypatch):
-    from captum_layermask.rules import sliding
+    from captum_layermask import rim
 
-    monkeypatch.setattr(
-        sliding, "neighbor_pad", lambda cells, mask, rounds: torch.where(mask.visible, cells, 0)
-    )
+    monkeypatch.setattr(rim, "neighbor_pad", lambda cells, mask, rounds: torch.where(mask.visible, cells, 0))
     assert suite_fails()

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from captum_layermask.activation import MaskedMap, MaskedVector
 from captum_layermask.errors import NoRuleError
-from captum_layermask.padding import neighbor_pad
 from captum_layermask.registry import Function, give_rule, rule_for
+from captum_layermask.rim import RIMS
 from captum_layermask.rules.statistics import amax, mean, mean_of_one_window
 from captum_layermask.windows import Geometry, Spans, Window
 
@@ -25,11 +25,18 @@ def pair(size: Size) -> tuple[int, int]:
     return (size, size) if isinstance(size, int) else (size[0], size[-1])
 
 
-def slide(x: MaskedMap, window: Geometry, op: Callable[[Tensor], Tensor], axes: str = "NCHW") -> MaskedMap:
+def slide(
+    x: MaskedMap,
+    window: Geometry,
+    op: Callable[[Tensor], Tensor],
+    axes: str = "NCHW",
+    linear: bool = True,
+) -> MaskedMap:
     """Fill what kept windows read (S3), run the plain operation, and take the mask behind it (S5)."""
     need_channels_first(x)
+    x.run.count_window(x)
     x.run.padded = window.reach > 0 and not x.mask.full
-    raw = op(neighbor_pad(x.raw, x.mask, window.reach))
+    raw = RIMS[x.run.padding](op, x.raw, x.mask, window, linear)
     return x.like(raw, x.mask.behind(window), axes)
 
 
@@ -94,7 +101,7 @@ def max_pool2d(
     if window.is_whole(x.mask.size):
         return amax(x, (2, 3), keepdim=True)
     arguments: Any = (kernel_size, stride or kernel_size, padding, dilation, ceil_mode)
-    return slide(x, window, lambda v: torch.max_pool2d(v, *arguments))
+    return slide(x, window, lambda v: torch.max_pool2d(v, *arguments), linear=False)
 
 
 @rule_for("avg_pool2d")
@@ -174,7 +181,7 @@ def adaptive_max_pool2d(
     bins = adaptive_bins(x, output_size)
     if bins.is_whole(x.mask.size):
         return amax(x, (2, 3), keepdim=True)
-    return slide(x, bins, lambda v: F.adaptive_max_pool2d(v, output_size))
+    return slide(x, bins, lambda v: F.adaptive_max_pool2d(v, output_size), linear=False)
 
 
 def adaptive_bins(x: MaskedMap, output_size: Any) -> Spans:

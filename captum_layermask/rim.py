@@ -1,0 +1,50 @@
+"""What a window reads where it reaches into the hole: three answers, of which layer masking is the first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from captum_layermask.mask import Mask
+from captum_layermask.padding import neighbor_pad
+from captum_layermask.windows import Geometry
+
+Op = Callable[[Tensor], Tensor]
+
+
+def neighbor(op: Op, cells: Tensor, mask: Mask, window: Geometry, linear: bool) -> Tensor:
+    """The mean of visible neighbours, ring by ring (Algorithm 1)."""
+    return op(neighbor_pad(cells, mask, window.reach))
+
+
+def zero(op: Op, cells: Tensor, mask: Mask, window: Geometry, linear: bool) -> Tensor:
+    """Zeros (the paper's ablation, Table 3)."""
+    return op(_zeroed(cells, mask))
+
+
+def partial(op: Op, cells: Tensor, mask: Mask, window: Geometry, linear: bool) -> Tensor:
+    """Zeros, and linear operations weigh what they do read up (partial convolution, Liu et al. 2018, eq. 1).
+
+    The sum without its bias is multiplied by (cells in the window) / (those that are not missing), where
+    cells of the implicit padding do not count.
+    """
+    if not linear or mask.full:
+        return op(_zeroed(cells, mask))
+
+    def weight() -> Tensor:
+        missing = mask.missing.to(cells.dtype)
+        everything = window.sum(torch.ones_like(missing))
+        return everything / (everything - window.sum(missing)).clamp(min=1)
+
+    bias = op(torch.zeros_like(cells[:1]))
+    ratio = mask.remember(("partial", window, cells.dtype), weight)
+    return (op(_zeroed(cells, mask)) - bias) * ratio + bias
+
+
+def _zeroed(cells: Tensor, mask: Mask) -> Tensor:
+    return cells if mask.full else torch.where(mask.kept, cells, 0)
+
+
+RIMS = {"neighbor": neighbor, "zero": zero, "partial": partial}
