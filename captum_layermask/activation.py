@@ -283,17 +283,17 @@ def _as_usual(func: Function, args: Any, kwargs: Any, carriers: tuple[Carrier, .
     plain_args, plain_kwargs = replace_carriers((args, kwargs), Carrier, lambda c: c.raw)
     result = func(*plain_args, **plain_kwargs)
     own = {id(c.raw): c for c in carriers}
+    return _carried(result, lambda t: own.get(id(t), MaskedVector(t, sources, carriers[0].run)))
 
-    def wrap(tree: Any) -> Any:
-        if isinstance(tree, Tensor):
-            same = own.get(id(tree))
-            return MaskedVector(tree, sources, carriers[0].run) if same is None else same
-        if isinstance(tree, (tuple, list)):
-            branches = [wrap(branch) for branch in tree]
-            return type(tree)(branches) if type(tree) in (tuple, list) else tuple(branches)
-        return tree
 
-    return wrap(result)
+def _carried(tree: Any, carry: Callable[[Tensor], Carrier]) -> Any:
+    """The same nested tuples and lists with every tensor in a carrier."""
+    if isinstance(tree, Tensor):
+        return carry(tree)
+    if isinstance(tree, (tuple, list)):
+        branches = [_carried(branch, carry) for branch in tree]
+        return type(tree)(branches) if type(tree) in (tuple, list) else tuple(branches)
+    return tree
 
 
 def _storage(tensor: Tensor) -> int:

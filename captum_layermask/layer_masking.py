@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -49,6 +49,8 @@ class LayerMaskedForward(RemovalForward):
         until: the path of the last module that is masked, such as ``"layer2"``, or the number of operations
             that slide a window (convolutions, pools) that are; from there on the plain network runs, with 0
             in what is missing (Table 3). None masks all of it.
+        max_batch: at most so many images at once; a larger batch runs in parts, which bounds memory. Extra
+            arguments that are tensors with a row for each image are split too. None runs every batch whole.
 
     Example::
 
@@ -68,6 +70,7 @@ class LayerMaskedForward(RemovalForward):
         concat: str = "intersection",
         padding: str = "neighbor",
         until: str | int | None = None,
+        max_batch: int | None = None,
     ) -> None:
         super().__init__(model)
         if isinstance(model, torch.jit.ScriptModule):
@@ -80,18 +83,30 @@ class LayerMaskedForward(RemovalForward):
         modules = [name for name, _ in model.named_modules() if name]
         if isinstance(until, str) and until not in modules:
             raise UnknownNameError("module", until, modules, "Give the path of a module of the model.")
-        self.concat, self.padding, self.until = concat, padding, until
+        if max_batch is not None and max_batch < 1:
+            raise InputError(f"max_batch is {max_batch}; give at least 1 image.")
+        self.concat, self.padding, self.until, self.max_batch = concat, padding, until, max_batch
         self._warned_vanished = False
         self._last = threading.local()
 
     def predict(self, image: Tensor, mask: Mask, extra: tuple[Any, ...]) -> Any:
         """Answer from the visible pixels alone (see ``RemovalForward.predict``)."""
-        return self._run(image, mask, extra, None)
+        n = len(image)
+        if self.max_batch is None or n <= self.max_batch:
+            return self._run(image, mask, extra)
+        results, vanished = [], []
+        for start in range(0, n, self.max_batch):
+            part = slice(start, start + self.max_batch)
+            rows = tuple(e[part] if isinstance(e, Tensor) and e.dim() and len(e) == n else e for e in extra)
+            results.append(self._run(image[part], mask.of_images(part), rows))
+            vanished.append(self._last.vanished)
+        self._last.vanished = torch.cat(vanished)
+        return joined(results)
 
     def _observed(self, x: Tensor, extra: Any, mask: Tensor | None, observe: Observer | None) -> Any:
         return self._run(*self._split(x, mask), extra, observe)
 
-    def _run(self, image: Tensor, mask: Mask, extra: Any, observe: Observer | None) -> Any:
+    def _run(self, image: Tensor, mask: Mask, extra: Any, observe: Observer | None = None) -> Any:
         path, windows = (self.until, -1) if not isinstance(self.until, int) else (None, self.until)
         model = with_module_rules(self.model, path)
         run = Run(model, observe, concat=self.concat, padding=self.padding, windows_left=windows)
@@ -176,3 +191,24 @@ def unwrapped(output: Any, plain: Callable[[Tensor], Tensor]) -> Any:
         return value
 
     return pytree.tree_map(leaf, output)
+
+
+def joined(outputs: Sequence[Any]) -> Any:
+    """The outputs for parts of a batch as the output for all of it.
+
+    Raises:
+        InputError: an output has a tensor without a row for each image.
+    """
+    tensors: list[Tensor] = []
+
+    def collect(tensor: Tensor) -> Tensor:
+        tensors.append(tensor)
+        return tensor
+
+    for output in outputs:
+        unwrapped(output, collect)
+    if any(tensor.dim() == 0 for tensor in tensors):
+        raise InputError("the model returned a number for the whole batch; leave out max_batch.")
+    count = len(tensors) // len(outputs)
+    whole = iter([torch.cat(tensors[i::count]) for i in range(count)])
+    return unwrapped(outputs[0], lambda _: next(whole))
