@@ -1,6 +1,6 @@
 """How much top-1 accuracy is left when patches of 16×16 pixels are removed at random?
 
-    python benchmarks/accuracy_masked.py FOLDER
+    python benchmarks/accuracy_masked.py FOLDER [--missing layer,grey,black]
 
 FOLDER holds ImageNet images, one for every fourth of the 1000 classes (--step 4), in class order when sorted
 by name: the class of the i-th file is ``step · i``.
@@ -16,9 +16,10 @@ import torchvision
 from torch import nn
 from tqdm import tqdm
 
-from captum_layermask import MISSING, LayerMaskedForward
+from captum_layermask import REMOVALS, Colors, LayerMaskedForward, make_forward
 from captum_layermask.images import read_image
 from captum_layermask.models import load_model
+from captum_layermask.segments import grid
 
 PATCH = 16
 
@@ -35,6 +36,7 @@ def random_patches(count: int, size: int, fraction: float, generator: torch.Gene
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("folder", type=Path)
+    parser.add_argument("--missing", default="black,grey,layer", help=f"of {', '.join(REMOVALS)}")
     parser.add_argument("--fraction", type=float, default=0.5, help="share of the patches that is removed")
     parser.add_argument("--step", type=int, default=4, help="classes from one file to the next")
     parser.add_argument("--batch", type=int, default=25)
@@ -43,34 +45,33 @@ def main() -> None:
 
     loaded = load_model("efficientnet-lite0")
     plain = nn.Sequential(loaded.normalize, loaded.model).eval()
-    masked = LayerMaskedForward(plain)
-    mean = loaded.normalize.mean
+    mean, std = (tensor.flatten().tolist() for tensor in (loaded.normalize.mean, loaded.normalize.std))
+    colors = Colors(mean, std, normalized=False)
     generator = torch.Generator().manual_seed(options.seed)
     files = sorted(path for path in options.folder.iterdir() if path.is_file())
-    correct = {"unmasked": 0, "black": 0, "grey": 0, "layer masking": 0}
-    vanished = 0
+    names = options.missing.split(",")
+    correct, vanished = dict.fromkeys(["unmasked", *names], 0), dict.fromkeys(names, 0)
     for start in tqdm(range(0, len(files), options.batch), unit="batch"):
         batch = files[start : start + options.batch]
         pixels = torch.cat([loaded.preprocess(read_image(path)) for path in batch])
         target = torch.arange(start, start + len(batch)) * options.step
-        missing = random_patches(len(batch), pixels.shape[-1], options.fraction, generator)
-        outputs = {
-            "unmasked": plain(pixels),
-            "black": plain(torch.where(missing, 0.0, pixels)),
-            "grey": plain(torch.where(missing, mean, pixels)),
-            "layer masking": masked(torch.where(missing, MISSING, pixels)),
-        }
-        vanished += int(masked.vanished.sum())
-        for name, output in outputs.items():
-            correct[name] += int((output.argmax(1) == target).sum())
+        visible = ~random_patches(len(batch), pixels.shape[-1], options.fraction, generator)
+        setting = {"colors": colors, "reference": pixels, "segments": grid(pixels[:1], PATCH)}
+        correct["unmasked"] += int((plain(pixels).argmax(1) == target).sum())
+        for name in names:
+            forward = make_forward(name, plain, seed=options.seed, **setting)
+            correct[name] += int((forward(pixels, mask=visible).argmax(1) == target).sum())
+            if isinstance(forward, LayerMaskedForward):
+                vanished[name] += int(forward.vanished.sum())
     print(f"{date.today()}, torch {torch.__version__}, torchvision {torchvision.__version__}, ", end="")
     print(f"{platform.machine()}, {torch.get_num_threads()} threads")
     print(
         f"efficientnet-lite0, {len(files)} images, {options.fraction:.0%} of the patches, seed {options.seed}"
     )
     for name, count in correct.items():
-        print(f"{name:14} {count / len(files):.3f}")
-    print(f"vanished       {vanished}")
+        leaks = ", sees what it hides" if name in REMOVALS and REMOVALS[name].leaks else ""
+        lost = f", {vanished[name]} vanished" if vanished.get(name) else ""
+        print(f"{name:14} {count / len(files):.3f}{leaks}{lost}")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Layer masking as a Captum plugin: remove part of an image from a CNN without painting it."""
 
+from captum_layermask.colors import Colors
 from captum_layermask.errors import (
     InplaceError,
     InputError,
@@ -14,9 +15,12 @@ from captum_layermask.errors import (
 from captum_layermask.layer_masking import LayerMaskedForward
 from captum_layermask.missing import MISSING
 from captum_layermask.registry import rule_for
+from captum_layermask.removals import REMOVALS, Removal, make_forward
 
 __all__ = [
     "MISSING",
+    "REMOVALS",
+    "Colors",
     "InplaceError",
     "InputError",
     "LayerMaskError",
@@ -24,8 +28,10 @@ __all__ = [
     "MaskLostError",
     "NoRuleError",
     "NothingMissingWarning",
+    "Removal",
     "TrainingModeError",
     "UnknownNameError",
     "VanishedWarning",
+    "make_forward",
     "rule_for",
 ]

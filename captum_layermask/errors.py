@@ -30,6 +30,10 @@ class InplaceError(LayerMaskError, RuntimeError):
     """An in-place operation would change the mask behind the back of another tensor."""
 
 
+class MissingPackageError(LayerMaskError, ImportError):
+    """A package that only this part of the library needs is not installed."""
+
+
 class UnknownNameError(LayerMaskError, ValueError):
     """A name (of a model, a class, a method …) that is not one of those known."""
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from support import scramble, sees_nothing
 
-from captum_layermask import LayerMaskedForward, NoRuleError
+from captum_layermask import REMOVALS, LayerMaskedForward, NoRuleError
 from captum_layermask.registry import MODULE_RULES, RULES
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -39,6 +39,25 @@ def test_the_examples_of_rules(capsys):
         MODULE_RULES.clear(), MODULE_RULES.update(modules)
     with pytest.raises(NoRuleError):
         LayerMaskedForward(Cummax())(x, mask=mask)
+
+
+@torch.no_grad()
+def test_the_examples_of_removals(capsys):
+    known = dict(REMOVALS)
+    try:
+        names = {}
+        for block in blocks("removals.md"):
+            exec(block, names)
+        printed = capsys.readouterr().out.splitlines()
+    finally:
+        REMOVALS.clear(), REMOVALS.update(known)
+    assert [line.split()[0] for line in printed[:4]] == ["layer", "grey", "black", "neighbor"]
+    assert len({line.split()[1] for line in printed[:4]}) == 4
+
+
+def test_the_table_of_removals_is_the_registry():
+    rows = re.findall(r"^\| `([^`]+)` \|.*\| (no|\*\*yes\*\*)", (DOCS / "removals.md").read_text(), re.M)
+    assert rows == [(name, "**yes**" if way.leaks else "no") for name, way in REMOVALS.items()]
 
 
 class Cummax(torch.nn.Module):

@@ -199,7 +199,7 @@ def test_gradients_flow_to_visible_pixels(model):
         (lambda m: Colors((0.5,), (0.0,)), "must be positive"),
         (lambda m: VisibleBlurredForward(m, 0), "positive number of pixels"),
         (lambda m: BlurredForward(m, IMAGES, -1), "positive number of pixels"),
-        (lambda m: BlurredForward(m, None), "pass reference="),
+        (lambda m: BlurredForward(m, None), "reference=, the intact image"),
         (lambda m: BlurredForward(m, torch.full((1, 3, 4, 4), MISSING)), "has missing pixels"),
         (lambda m: BlurredForward(m, torch.zeros(1, 3, 4, 4, dtype=torch.uint8)), "floating-point"),
         (lambda m: SegmentMeanForward(m, IMAGES, None), "pass segments="),
