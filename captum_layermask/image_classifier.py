@@ -1,0 +1,115 @@
+"""A forward is also a function of NumPy images, as lime and shap want it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from captum_layermask.errors import InputError
+from captum_layermask.explain import predict
+from captum_layermask.forward import RemovalForward
+from captum_layermask.missing import MISSING, visible_pixels
+
+__all__ = ["ImageClassifier", "require_floats"]
+
+
+class ImageClassifier:
+    """A forward as the function of NumPy images that lime (0.2) and shap want.
+
+    Args:
+        forward: N×C×H×W → logits N×classes: a ``LayerMaskedForward``, or any module or function that
+            understands MISSING pixels in its own way. Images go to a module in the number type and on the
+            device of its parameters, to a function as float32 on the CPU.
+        preprocess: N×C×H×W → N×C'×H×W, pixel by pixel (scaling, mean and standard deviation). Missing
+            pixels stay missing, whatever it makes of them.
+
+    Example::
+
+        classifier = ImageClassifier(LayerMaskedForward(model), Normalize(mean, std))
+        LimeImageExplainer().explain_instance(image, classifier, hide_color=MISSING)
+    """
+
+    def __init__(
+        self, forward: Callable[..., Any], preprocess: Callable[[Tensor], Tensor] | None = None
+    ) -> None:
+        self.forward = forward
+        self.preprocess = preprocess
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        """Probabilities of the classes, by softmax; all images go through the forward as one batch.
+
+        Args:
+            images: floating point, N×H×W×C, MISSING in every channel of a removed pixel.
+
+        Returns:
+            float64, N×classes, in [0, 1].
+
+        Raises:
+            InputError: integer images, another shape, a pixel that is MISSING in some channels only, a
+                preprocessing that changes height or width, a forward that does not return N×classes.
+        """
+        return self._probabilities(self.forward, self.tensor(images))
+
+    def mixed(self, image: Tensor, other: Tensor, visible: Tensor) -> np.ndarray:
+        """Probabilities for one image of which other pixels are shown where it is not visible.
+
+        Args:
+            image: 1×C×H×W, from ``tensor``.
+            other: 1×C×H×W, from ``tensor``; all MISSING to remove pixels.
+            visible: bool, N×1×H×W: where ``image`` is shown.
+
+        Returns:
+            float64, N×classes, in [0, 1].
+        """
+        if isinstance(self.forward, RemovalForward) and bool((other == MISSING).all()):
+            return self._probabilities(
+                partial(self.forward, mask=visible), image.expand(len(visible), -1, -1, -1)
+            )
+        return self._probabilities(self.forward, torch.where(visible, image, other))
+
+    def tensor(self, images: np.ndarray) -> Tensor:
+        """Preprocess images for the forward: N×H×W×C, floating point → N×C'×H×W (errors: ``__call__``)."""
+        require_floats(images)
+        if images.ndim != 4:
+            raise InputError(f"the images have shape {images.shape}; give N×H×W×C.")
+        pixels = torch.from_numpy(np.array(images, order="C")).movedim(-1, 1)
+        x = pixels.to(_floating_tensor_of(self.forward)).contiguous()
+        visible, _, _ = visible_pixels(x, None)
+        if self.preprocess is None:
+            return x
+        ready = self.preprocess(x)
+        if ready.dim() != 4 or len(ready) != len(x) or ready.shape[2:] != x.shape[2:]:
+            raise InputError(
+                f"the preprocessing turned {tuple(x.shape)} into {tuple(ready.shape)}, which moves pixels "
+                "away from their segments; resize and crop the image before it is explained."
+            )
+        return torch.where(visible, ready.to(x), MISSING)
+
+    def _probabilities(self, forward: Callable[..., Any], x: Tensor) -> np.ndarray:
+        return predict(forward, x).double().cpu().numpy()
+
+
+def require_floats(images: np.ndarray) -> None:
+    """Refuse images that cannot hold MISSING.
+
+    Args:
+        images: of any shape.
+
+    Raises:
+        InputError: the images are not floating point.
+    """
+    if not np.issubdtype(images.dtype, np.floating):
+        raise InputError(
+            f"the image must be floating point, not {images.dtype}, which would turn MISSING into 0; "
+            "give image / 255.0."
+        )
+
+
+def _floating_tensor_of(forward: Callable[..., Any]) -> Tensor:
+    held = [*forward.parameters(), *forward.buffers()] if isinstance(forward, nn.Module) else []
+    return next((tensor for tensor in held if tensor.is_floating_point()), torch.zeros(()))

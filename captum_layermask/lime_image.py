@@ -1,0 +1,71 @@
+"""The lime package explains images by removing segments: its own explainer, sampling faster."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from lime.lime_image import LimeImageExplainer
+from tqdm.auto import tqdm
+
+from captum_layermask.errors import InputError
+from captum_layermask.image_classifier import ImageClassifier
+
+__all__ = ["FastLimeImageExplainer"]
+
+
+class FastLimeImageExplainer(LimeImageExplainer):  # type: ignore[misc]
+    """lime's ``LimeImageExplainer`` (0.2), without a NumPy copy of the image for every sample.
+
+    Only the sampling differs: the image and the masks go to the forward directly. The same ``random_state``
+    and segments give the explanation that lime's own class gives. ``explain_instance`` and the
+    ``ImageExplanation`` that it returns are lime's; the function of images that it is given must be an
+    ``ImageClassifier``. With ``hide_color=MISSING`` pixels are removed, with another colour, or None (the
+    mean of the segment), they are painted, as lime does.
+    """
+
+    def data_labels(
+        self,
+        image: np.ndarray,
+        fudged_image: np.ndarray,
+        segments: np.ndarray,
+        classifier_fn: ImageClassifier,
+        num_samples: int,
+        batch_size: int = 10,
+        progress_bar: bool = True,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Draw which segments are shown, and ask for the probabilities (called by ``explain_instance``).
+
+        Args:
+            image: floating point, H×W×C.
+            fudged_image: H×W×C, what hidden segments show; MISSING to remove them.
+            segments: integers, H×W, ids 0, 1, 2 … without gaps.
+            classifier_fn: an ``ImageClassifier``.
+            num_samples: how many images to draw; the first is the whole image.
+            batch_size: images per call of the forward.
+            progress_bar: show tqdm's bar, counting samples.
+
+        Returns:
+            0/1 (1 = shown), num_samples × segments, and the probabilities, num_samples × classes.
+
+        Raises:
+            InputError: another classifier, ids with gaps, or what ``ImageClassifier`` refuses.
+        """
+        if not isinstance(classifier_fn, ImageClassifier):
+            raise InputError("give an ImageClassifier(forward) as classifier_fn; masks go to its forward.")
+        n_features = len(np.unique(segments))
+        if segments.min() != 0 or segments.max() != n_features - 1:
+            raise InputError(
+                f"the {n_features} segments have ids from {segments.min()} to {segments.max()}, where lime "
+                "numbers them 0, 1, 2 …; for scikit-image's slic, set start_label=0."
+            )
+        x, hidden = (classifier_fn.tensor(pixels[None]) for pixels in (image, fudged_image))
+        data = self.random_state.randint(0, 2, num_samples * n_features).reshape(num_samples, n_features)
+        data[0] = 1
+        shown = torch.from_numpy(data).bool().to(x.device)
+        ids = torch.from_numpy(np.array(segments, dtype=np.int64)).to(x.device)
+        labels = []
+        with tqdm(total=num_samples, disable=not progress_bar) as bar:
+            for rows in shown.split(batch_size):
+                labels.append(classifier_fn.mixed(x, hidden, rows[:, None, ids]))
+                bar.update(len(rows))
+        return data, np.concatenate(labels)
