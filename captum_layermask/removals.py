@@ -19,6 +19,7 @@ from captum_layermask.forward import RemovalForward
 from captum_layermask.inpainting import ImputedForward, InpaintedForward
 from captum_layermask.layer_masking import LayerMaskedForward
 from captum_layermask.leaking import BlurredForward, SegmentMeanForward
+from captum_layermask.token_dropping import TokenDroppedForward
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,7 @@ REMOVALS: dict[str, Removal] = {
     "layer-zero": Removal("layer masking, zero padding", lambda m, s: LayerMaskedForward(m, padding="zero")),
     "layer-first": Removal("layer masking, first layer only", lambda m, s: LayerMaskedForward(m, until=1)),
     "partial-conv": Removal("partial convolution", lambda m, s: LayerMaskedForward(m, padding="partial")),
+    "drop-tokens": Removal("token dropping", lambda m, s: TokenDroppedForward(m)),
 }
 
 
