@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 import weakref
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
 
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.overrides import resolve_name
 
 from captum_layermask.errors import InplaceError, LayerMaskError, MaskLostError, NoRuleError
+from captum_layermask.gradients import inside_custom_function, refusing
 from captum_layermask.mask import Mask
 from captum_layermask.registry import RULES, Function, spellings
 
@@ -51,6 +52,7 @@ class Run:
         padding: what windows read in the hole, a key of ``rim.RIMS``.
         windows_left: how many operations that slide a window are still masked; negative for all.
         ended: from here on the network runs as usual, with 0 in what is missing.
+        grad: whether gradients were recorded when it began.
     """
 
     model: nn.Module | None = None
@@ -60,6 +62,7 @@ class Run:
     padding: str = "neighbor"
     windows_left: int = -1
     ended: bool = False
+    grad: bool = field(default_factory=torch.is_grad_enabled)
 
     def count_window(self, x: MaskedMap) -> None:
         """Note that an operation is about to slide a window over ``x``."""
@@ -146,6 +149,8 @@ class Carrier(Tensor):
         for made in carriers_in(result):
             for used in carriers:
                 made._share_storage_with(used)
+        if run.grad and not torch.is_grad_enabled():
+            _refuse_lost_gradients(result, carriers)
         if run.observe is not None:
             run.observe(run, func, name, result)
         return result
@@ -284,6 +289,16 @@ def _as_usual(func: Function, args: Any, kwargs: Any, carriers: tuple[Carrier, .
     result = func(*plain_args, **plain_kwargs)
     own = {id(c.raw): c for c in carriers}
     return _carried(result, lambda t: own.get(id(t), MaskedVector(t, sources, carriers[0].run)))
+
+
+def _refuse_lost_gradients(result: Any, carriers: tuple[Carrier, ...]) -> None:
+    """Let backward raise where the model's own ``autograd.Function`` made ``result`` of what needs gradients."""
+    source = next((c.raw for c in carriers if c.raw.requires_grad), None)
+    if source is None or not inside_custom_function():
+        return
+    for made in carriers_in(result):
+        if made.raw.is_floating_point() and not made.raw.requires_grad:
+            made.raw = refusing(made.raw, source)
 
 
 def _carried(tree: Any, carry: Callable[[Tensor], Carrier]) -> Any:
