@@ -292,7 +292,7 @@ def _as_usual(func: Function, args: Any, kwargs: Any, carriers: tuple[Carrier, .
 
 
 def _refuse_lost_gradients(result: Any, carriers: tuple[Carrier, ...]) -> None:
-    """Let backward raise where the model's own ``autograd.Function`` made ``result`` of what needs gradients."""
+    """Let backward raise where the model's own ``autograd.Function`` made this of what needs gradients."""
     source = next((c.raw for c in carriers if c.raw.requires_grad), None)
     if source is None or not inside_custom_function():
         return

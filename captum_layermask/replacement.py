@@ -70,7 +70,7 @@ def _copy(module: nn.Module, done: dict[int, nn.Module]) -> nn.Module:
             done[id(module)] = RuledModule(module, MODULE_RULES[type(module)])
         else:
             done[id(module)] = twin = copy.copy(module)
-            twin._modules = {
+            vars(twin)["_modules"] = {  # a compiled module hands attributes on to the one it was made from
                 name: child if child is None else _copy(child, done)
                 for name, child in module._modules.items()
             }

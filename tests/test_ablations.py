@@ -7,6 +7,7 @@ from support import SmallVGG, mask_families, redraw
 from torch import nn
 
 from captum_layermask import InputError, LayerMaskedForward, UnknownNameError
+from captum_layermask.replacement import with_module_rules
 
 SIZE = 32
 IMAGES = torch.randn(2, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(3), dtype=torch.double)
@@ -120,6 +121,13 @@ def test_the_model_is_left_as_it_was(model):
     modules = list(model.named_modules())
     LayerMaskedForward(model, until="block.0")(IMAGES, mask=VISIBLE)
     assert list(model.named_modules()) == modules
+
+
+def test_a_compiled_model_is_left_as_it_was_too(model):
+    forward = LayerMaskedForward(torch.compile(model, backend="eager"), until="_orig_mod.block")
+    modules = list(model._modules)
+    with_module_rules(forward.model, "_orig_mod.block")
+    assert list(model._modules) == modules
 
 
 def test_wrong_options_are_refused(model):
