@@ -17,22 +17,26 @@ from matplotlib.ticker import MaxNLocator
 from captum_layermask.errors import InputError
 from captum_layermask.explain import METHODS, Explanation
 
-__all__ = ["check_figure_path", "plot_explanation", "save_figure"]
+__all__ = ["DIVERGING", "check_figure_path", "draw_outlines", "plot_explanation", "save_figure"]
 
 _GREEN = "#1a9641"
 _RED = "#d7191c"
 _GREY = "#555555"
-_DIVERGING = LinearSegmentedColormap.from_list("red-white-green", [_RED, "#ffffff", _GREEN])
+DIVERGING = LinearSegmentedColormap.from_list("red-white-green", [_RED, "#ffffff", _GREEN])
 _STRONGEST = 10
 
 
-def plot_explanation(explanation: Explanation) -> Figure:
+def plot_explanation(explanation: Explanation, missing: str | None = None) -> Figure:
     """Draw an explanation in three panels.
 
     The image; its attributions on a colour scale that is symmetric around 0; and, over the
     image, the ten segments of largest absolute attribution, green where they support the class
     and red where they speak against it. The title gives the class, its probability and the
     method.
+
+    Args:
+        explanation: what to draw.
+        missing: how pixels were removed, for the title; None leaves it out.
 
     Returns:
         A figure that no global state refers to; save it with ``save_figure``.
@@ -50,10 +54,11 @@ def plot_explanation(explanation: Explanation) -> Figure:
     for panel in panels:
         panel.set_xticks([])
         panel.set_yticks([])
-    label = textwrap.shorten(explanation.label, 40, placeholder=" …")
+    label = textwrap.shorten(explanation.label, 34, placeholder=" …")
     title, _ = METHODS[explanation.method]
+    way = "" if missing is None else f" with {missing}"
     figure.suptitle(
-        f"{label} (probability {explanation.probability:.2f}), explained by {title}", fontsize="x-large"
+        f"{label} (probability {explanation.probability:.2f}), explained by {title}{way}", fontsize="x-large"
     )
     return figure
 
@@ -105,9 +110,9 @@ def save_figure(figure: Figure, path: str | Path) -> None:
 def _draw_attributions(panel: Axes, scale: Axes, explanation: Explanation, segments: np.ndarray) -> None:
     attributions = explanation.attributions[0, 0].cpu().numpy()
     limit = float(np.abs(attributions).max()) or 1.0
-    colours = panel.imshow(attributions, cmap=_DIVERGING, vmin=-limit, vmax=limit)
+    colours = panel.imshow(attributions, cmap=DIVERGING, vmin=-limit, vmax=limit)
     if explanation.method != "occlusion":
-        _draw_outlines(panel, segments)
+        draw_outlines(panel, segments)
     panel.set_title("attribution")
     ticks = MaxNLocator(nbins=5, symmetric=True)
     panel.figure.colorbar(colours, cax=scale, orientation="horizontal", ticks=ticks)
@@ -128,7 +133,7 @@ def _draw_strongest(
         chosen = sign_of_pixel == sign
         picture[chosen] = 0.5 * grey[chosen] + 0.5 * np.array(to_rgb(colour))
     panel.imshow(picture)
-    _draw_outlines(panel, np.where(sign_of_pixel != 0, segments, -1))
+    draw_outlines(panel, np.where(sign_of_pixel != 0, segments, -1))
     panel.set_title(f"the {len(strongest)} strongest segments")
     key.axis("off")
     key.legend(
@@ -139,7 +144,7 @@ def _draw_strongest(
     )
 
 
-def _draw_outlines(panel: Axes, labels: np.ndarray) -> None:
+def draw_outlines(panel: Axes, labels: np.ndarray) -> None:
     """Draw a line of one pixel where the label changes to the right or downwards."""
     edges = np.zeros(labels.shape, dtype=bool)
     edges[:, :-1] |= labels[:, :-1] != labels[:, 1:]

@@ -14,8 +14,9 @@ from PIL import Image
 from torch import nn
 from typer.testing import CliRunner
 
-from captum_layermask import cli
+from captum_layermask import REMOVALS, Colors, InputError, cli, make_forward
 from captum_layermask.__main__ import main
+from captum_layermask.explain import explain
 from captum_layermask.images import example_image
 from captum_layermask.models import LoadedModel, Normalize
 
@@ -117,6 +118,89 @@ def test_the_options_reach_the_explanation(tiny, monkeypatch):
     assert seen["show_progress"] is True
 
 
+@pytest.mark.parametrize("way", REMOVALS)
+def test_explain_removes_pixels_in_the_way_it_is_told(tiny, monkeypatch, way):
+    monkeypatch.setattr(cli, "plot_explanation", lambda *args: shown.extend(args) or Figure())
+    shown = []
+    result = CliRunner().invoke(cli.app, ["explain", *FEW, "--missing", way, "--seed", "2"])
+    scene = cli._load(None, "tiny", "grid", 9)
+    setting = {"colors": scene.colors, "reference": scene.pixels, "segments": scene.segments}
+    try:
+        forward = make_forward(way, scene.network, seed=2, **setting)
+    except InputError as error:
+        assert str(result.exception) == str(error)
+        return
+    assert result.exit_code == 0, result.output
+    expected = explain(
+        forward, scene.pixels, scene.segments, categories=scene.categories, n_samples=12, seed=2
+    )
+    explanation, title = shown
+    assert torch.equal(explanation.attributions, expected.attributions)
+    assert title.startswith(REMOVALS[way].title)
+    assert ("sees hidden pixels" in title) == REMOVALS[way].leaks
+
+
+def test_the_colours_of_the_model_are_those_of_its_preprocessing(tiny):
+    assert cli._load(None, "tiny", "grid", 9).colors == Colors([0.5] * 3, [0.5] * 3, normalized=False)
+
+
+def test_one_command_compares(tiny, capsys):
+    example_image().save("cat.jpg")
+    with pytest.raises(SystemExit) as caught:
+        main(["compare", "cat.jpg", *FEW, "--missing", "layer, grey,blur", "--top", "2", "-o", "out.png"])
+    assert not caught.value.code
+    head, *lines, last = capsys.readouterr().out.splitlines()
+    assert head.split()[:2] == ["class", "missing"]
+    assert "top 2 removed" in head
+    assert len(lines) == 2 * 3
+    assert [re.split(r"  +", line)[1] for line in lines] == [
+        "layer masking",
+        "grey",
+        "blur (sees hidden pixels)",
+    ] * 2
+    assert "out.png" in last
+    assert sorted(os.listdir()) == ["cat.jpg", "out.png"]
+    with Image.open("out.png") as picture:
+        assert picture.width > 1000
+
+
+def test_the_options_reach_the_comparison(tiny, monkeypatch):
+    seen = {}
+    original = cli.compare_removals
+
+    def spy(model, pixels, segments, **options):
+        seen.update(options, segments=int(segments.max()) + 1)
+        return original(model, pixels, segments, **options)
+
+    monkeypatch.setattr(cli, "compare_removals", spy)
+    args = ["--n-samples", "6", "--batch-size", "5", "--seed", "7", "--classes", "3", "--top", "4"]
+    args += ["--method", "kernel-shap", "--missing", "grey,black"]
+    result = CliRunner().invoke(cli.app, ["compare", "--segments", "grid", "--n-segments", "16", *args])
+    assert result.exit_code == 0, result.output
+    assert os.listdir() == ["comparison.png"]
+    wanted = {"n_samples": 6, "perturbations_per_eval": 5, "seed": 7, "classes": 3, "top": 4}
+    wanted |= {"method": "kernel-shap", "missing": ["grey", "black"], "segments": 16, "show_progress": True}
+    assert seen | wanted == seen
+
+
+@pytest.mark.parametrize(
+    ("args", "what"),
+    [
+        (["absent.jpg"], "there is no file 'absent.jpg'"),
+        (["--missing", "layer,gray"], "did you mean 'grey'"),
+        (["--missing", ""], "unknown way of removing ''"),
+        (["--method", "limee"], "did you mean 'lime'"),
+        (["--classes", "0"], "number of classes is 0"),
+        (["--classes", "4"], "give one from 1 to 3"),
+        (["--top", "0"], "is 0; give at least 1"),
+        (["--n-samples", "0"], "number of samples is 0"),
+        (["--output", "out.xyz"], "end the name in"),
+    ],
+)
+def test_a_comparison_that_makes_no_sense_is_one_sentence_and_exit_code_2(capsys, tiny, args, what):
+    assert what in fails(capsys, "compare", *args)
+
+
 @pytest.mark.parametrize("method", ["feature-ablation", "occlusion", "shapley-sampling"])
 def test_the_other_methods_run(tiny, method):
     args = ["explain", "--method", method, "--segments", "quickshift", "--n-segments", "6"]
@@ -139,12 +223,14 @@ def test_a_warning_is_one_line_without_its_place_in_the_code(tiny, monkeypatch, 
     assert capsys.readouterr().err.startswith("warning: mind the gap\n")
 
 
-def test_help_shows_the_command_and_its_options():
-    runner = CliRunner(env={"COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"})
-    assert "explain" in runner.invoke(cli.app, ["--help"]).output
-    text = runner.invoke(cli.app, ["explain", "--help"]).output
-    for option in ("--model", "--method", "--segments", "--n-samples", "--target", "--output"):
+@pytest.mark.parametrize(("command", "own"), [("explain", "--target"), ("compare", "--classes")])
+def test_help_shows_the_command_and_its_options(command, own):
+    runner = CliRunner(env={"COLUMNS": "400", "NO_COLOR": "1", "TERM": "dumb"})
+    assert command in runner.invoke(cli.app, ["--help"]).output
+    text = runner.invoke(cli.app, [command, "--help"]).output
+    for option in ("--model", "--missing", "--method", "--segments", "--n-samples", "--output", own):
         assert option in text
+    assert ", ".join(REMOVALS) in " ".join(text.split())
 
 
 @pytest.mark.parametrize(
@@ -156,6 +242,7 @@ def test_help_shows_the_command_and_its_options():
         (["--model", "efficientnet-lite9"], "did you mean 'efficientnet-lite"),
         (["--model", "torchvision:resnet51"], "did you mean 'resnet5"),
         (["--method", "limee"], "did you mean 'lime'"),
+        (["--missing", "gray"], "did you mean 'grey'"),
         (["--segments", "slicc"], "did you mean 'slic'"),
         (["--target", "taby"], "did you mean 'tabby'"),
         (["--target", "1000"], "there is no class 1000"),
@@ -184,9 +271,11 @@ def test_a_number_that_makes_no_sense_is_one_sentence_and_exit_code_2(capsys, ti
     assert what in fails(capsys, "explain", *args)
 
 
-def test_the_output_is_checked_before_anything_is_computed(capsys, monkeypatch):
+@pytest.mark.parametrize("command", ["explain", "compare"])
+@pytest.mark.parametrize("args", [["--output", "absent/out.png"], ["--missing", "gray"]])
+def test_names_are_checked_before_anything_is_computed(capsys, monkeypatch, command, args):
     monkeypatch.setattr(cli, "load_model", lambda name: pytest.fail("loaded the model"))
-    fails(capsys, "explain", "--output", "absent/out.png")
+    fails(capsys, command, *args)
 
 
 def test_a_disk_that_fills_up_leaves_no_file(capsys, tiny, monkeypatch):

@@ -10,7 +10,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from PIL import Image
 
-from captum_layermask import plots
+from captum_layermask import REMOVALS, plots
 from captum_layermask.errors import InputError
 from captum_layermask.explain import Explanation
 from captum_layermask.plots import check_figure_path, plot_explanation, save_figure
@@ -47,6 +47,15 @@ def test_the_title_gives_class_probability_and_method():
 def test_a_long_class_name_fits_in_the_title():
     long = dataclasses.replace(explanation(), label="terrier, " * 20)
     figure = plot_explanation(long)
+    (title,) = figure.texts
+    assert title.get_window_extent().width < figure.bbox.width
+
+
+@pytest.mark.parametrize("way", [*REMOVALS.values()], ids=[*REMOVALS])
+def test_the_way_of_removing_fits_in_the_title(way):
+    long = dataclasses.replace(explanation(method="shapley-sampling"), label="terrier, " * 20)
+    figure = plot_explanation(long, way.title)
+    assert figure.get_suptitle().endswith(f" with {way.title}")
     (title,) = figure.texts
     assert title.get_window_extent().width < figure.bbox.width
 

@@ -1,0 +1,225 @@
+"""One picture is explained under several ways to remove pixels."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from captum_layermask.colors import Colors
+from captum_layermask.errors import InputError
+from captum_layermask.explain import Explanation, explain, predict
+from captum_layermask.forward import RemovalForward
+from captum_layermask.missing import MISSING
+from captum_layermask.removals import REMOVALS, make_forward
+
+__all__ = ["WAYS", "Answer", "Comparison", "Row", "compare", "marked"]
+
+#: What is compared unless told otherwise.
+WAYS = ("layer", "grey", "black", "blur")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the network says to the picture, or to what is left of it.
+
+    Attributes:
+        probability: of the explained class, in [0, 1].
+        predicted: name of the likeliest class.
+        vanished: whether pixels were visible but none reached the head of the network, so that this is its
+            answer to an empty image; None for ways that do not tell, since they lose none.
+    """
+
+    probability: float
+    predicted: str
+    vanished: bool | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One class, explained under one way to remove pixels.
+
+    Attributes:
+        way: a key of ``REMOVALS``.
+        title: of that way.
+        leaks: whether what it puts in the hole is mixed from the hidden pixels.
+        explanation: of the class.
+        strongest: ids of the segments that speak most for the class, by this way's own attributions, best
+            first.
+        intact: the answer to the whole picture.
+        removed: the answer with those segments removed in this way.
+        kept: the answer with everything else removed in this way.
+    """
+
+    way: str
+    title: str
+    leaks: bool
+    explanation: Explanation
+    strongest: tuple[int, ...]
+    intact: Answer
+    removed: Answer
+    kept: Answer
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One picture, its likeliest classes explained under several ways to remove pixels.
+
+    Attributes:
+        ways: keys of ``REMOVALS``.
+        rows: likeliest class first; for each class, the ways in their order.
+    """
+
+    ways: tuple[str, ...]
+    rows: tuple[Row, ...]
+
+    def of_classes(self) -> list[tuple[Row, ...]]:
+        """The rows of each class."""
+        count = len(self.ways)
+        return [self.rows[start : start + count] for start in range(0, len(self.rows), count)]
+
+    def table(self) -> str:
+        """A line for each row: probabilities of the class and predictions, to print."""
+        top = len(self.rows[0].strongest)
+        lines = [["class", "missing", "intact", f"top {top} removed", f"top {top} kept"]]
+        for row in self.rows:
+            label = textwrap.shorten(row.explanation.label, 30, placeholder=" …")
+            lines.append(
+                [label, marked(row.title, row.leaks), *map(_in_words, (row.intact, row.removed, row.kept))]
+            )
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        return "\n".join(
+            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+            for line in lines
+        )
+
+
+def compare(
+    model: nn.Module,
+    pixels: Tensor,
+    segments: Tensor,
+    *,
+    categories: Sequence[str],
+    colors: Colors | None = None,
+    missing: Sequence[str] = WAYS,
+    method: str = "lime",
+    classes: int = 2,
+    n_samples: int | None = None,
+    perturbations_per_eval: int = 16,
+    top: int = 10,
+    seed: int = 0,
+    show_progress: bool = False,
+) -> Comparison:
+    """Explain the likeliest classes of one picture under several ways to remove pixels.
+
+    All ways and all classes see the same perturbations. The network runs once for all classes.
+
+    Args:
+        model: N×3×H×W → logits N×classes, in eval mode; it normalises inside.
+        pixels: float 1×3×H×W in [0, 1], the image.
+        segments: LongTensor 1×1×H×W, ids from 0 (see ``segments.py``).
+        categories: one name per class.
+        colors: the scale of the images, ``Colors(mean, std, normalized=False)``; paints need it.
+        missing: keys of ``REMOVALS``.
+        method: a key of ``METHODS``.
+        classes: how many of the likeliest to explain.
+        n_samples: as for ``explain``.
+        perturbations_per_eval: images per call of the network.
+        top: how many segments to remove, and to keep, to test an explanation; all of them where there are
+            fewer.
+        seed: of the samples, and of ways that draw noise.
+        show_progress: show Captum's progress bar on stderr, one for each way.
+
+    Raises:
+        UnknownNameError: there is no such way or method.
+        InputError: no way is given, a count is out of range, or what ``explain`` or a way cannot work with.
+
+    Source: Fig. 8 and §4.4 of Balasubramanian & Feizi.
+    """
+    _check_counts(missing, top, classes, len(categories))
+    ways = tuple(dict.fromkeys(missing))
+    forwards = {
+        way: _Remembering(
+            make_forward(way, model, colors=colors, reference=pixels, segments=segments, seed=seed)
+        )
+        for way in ways
+    }
+    targets = predict(forwards[ways[0]], pixels)[0].topk(classes).indices.tolist()
+    rows = {}
+    for way, forward in forwards.items():
+        for target in targets:
+            explanation = explain(
+                forward,
+                pixels,
+                segments,
+                categories=categories,
+                method=method,
+                target=target,
+                n_samples=n_samples,
+                perturbations_per_eval=perturbations_per_eval,
+                seed=seed,
+                show_progress=show_progress and target == targets[0],
+            )
+            rows[target, way] = _row(way, forward.forward, explanation, categories, top)
+    return Comparison(ways, tuple(rows[target, way] for target in targets for way in ways))
+
+
+def marked(title: str, leaks: bool, space: str = " ") -> str:
+    """The title of a way to remove pixels, with a mark where it leaks."""
+    return f"{title}{space}(sees hidden pixels)" if leaks else title
+
+
+class _Remembering:
+    """Runs a forward once for every set of missing pixels, as long as the image stays the same."""
+
+    def __init__(self, forward: RemovalForward) -> None:
+        self.forward = forward
+        self._answers: dict[tuple[int, bytes], Tensor] = {}
+
+    def __call__(self, x: Tensor) -> Tensor:
+        missing = (x == MISSING).all(1).cpu().numpy()
+        key = len(x), np.packbits(missing).tobytes()
+        if key not in self._answers:
+            self._answers[key] = self.forward(x)
+        return self._answers[key]
+
+
+def _row(
+    way: str, forward: RemovalForward, explanation: Explanation, categories: Sequence[str], top: int
+) -> Row:
+    scores = explanation.segment_attributions()
+    strongest = scores.topk(min(top, len(scores))).indices
+    of_strongest = torch.isin(explanation.segments, strongest)
+    visible = torch.cat([torch.ones_like(of_strongest), ~of_strongest, of_strongest])
+    probabilities = predict(
+        lambda x: forward(x, mask=visible), explanation.pixels.expand(len(visible), -1, -1, -1)
+    )
+    vanished = getattr(forward, "vanished", None)
+    answers = [
+        Answer(
+            probability=float(row[explanation.target]),
+            predicted=categories[int(row.argmax())],
+            vanished=None if vanished is None else bool(vanished[i]),
+        )
+        for i, row in enumerate(probabilities)
+    ]
+    removal = REMOVALS[way]
+    return Row(way, removal.title, removal.leaks, explanation, tuple(strongest.tolist()), *answers)
+
+
+def _in_words(answer: Answer) -> str:
+    predicted = textwrap.shorten(answer.predicted, 30, placeholder=" …")
+    return f"{answer.probability:.3f} {predicted}" + (" (nothing left)" if answer.vanished else "")
+
+
+def _check_counts(missing: Sequence[str], top: int, classes: int, known_classes: int) -> None:
+    if not missing:
+        raise InputError(f"no way to remove pixels was given; give some of {', '.join(REMOVALS)}.")
+    if not 1 <= classes <= known_classes:
+        raise InputError(f"the number of classes is {classes}; give one from 1 to {known_classes}.")
+    if top < 1:
+        raise InputError(f"the number of segments to remove is {top}; give at least 1.")

@@ -1,0 +1,257 @@
+"""One picture under several ways to remove pixels: the same perturbations, true numbers, a figure to read."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from figures import assert_readable
+from torch import nn
+
+from captum_layermask import MISSING, REMOVALS, Colors, InputError, Removal, UnknownNameError, make_forward
+from captum_layermask.compare import compare
+from captum_layermask.explain import METHODS, explain, predict
+from captum_layermask.fills import ColorFilledForward
+from captum_layermask.plots_compare import plot_comparison
+from captum_layermask.segments import grid
+
+CATEGORIES = ("ant", "bee", "cat", "dog")
+COLORS = Colors((0.4, 0.5, 0.6), (0.2, 0.2, 0.2), normalized=False)
+PIXELS = torch.rand(1, 3, 24, 24, generator=torch.Generator().manual_seed(5))
+SEGMENTS = grid(PIXELS, size=6)
+SAMPLES = {"lime": 30, "kernel-shap": 30, "shapley-sampling": 2}
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(3)
+    network = nn.Sequential(
+        nn.Conv2d(3, 8, 3, stride=2, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(8, 8, 3, padding=1),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(8, len(CATEGORIES)),
+    )
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.mul_(3)
+    return network.eval()
+
+
+def run(model, **options):
+    defaults = {"categories": CATEGORIES, "colors": COLORS, "n_samples": 30, "top": 3, "seed": 4}
+    return compare(model, PIXELS, SEGMENTS, **defaults | options)
+
+
+class Recording(ColorFilledForward):
+    """A black fill that keeps what it is shown."""
+
+    def __init__(self, model, seen):
+        super().__init__(model, (0, 0, 0), COLORS)
+        self.seen = seen
+
+    def forward(self, x, *extra, mask=None):
+        if mask is None:
+            self.seen.append(x)
+        return super().forward(x, *extra, mask=mask)
+
+
+@pytest.fixture
+def recorded(monkeypatch):
+    """Two ways that keep what they are shown, by name."""
+    seen = {"first": [], "second": []}
+    for name, images in seen.items():
+        monkeypatch.setitem(REMOVALS, name, Removal(name, lambda m, s, images=images: Recording(m, images)))
+    return seen
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_way_sees_the_same_perturbations(model, recorded, method):
+    run(model, missing=tuple(recorded), method=method, n_samples=SAMPLES.get(method))
+    first, second = (torch.cat(images) for images in recorded.values())
+    assert torch.equal(first, second)
+    assert len(first) > 10
+    assert bool((first == MISSING).any())
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_further_classes_cost_no_run_of_the_network(model, recorded, method):
+    options = {"missing": ("first",), "method": method, "n_samples": SAMPLES.get(method)}
+    run(model, classes=1, **options)
+    alone = sum(map(len, recorded["first"]))
+    run(model, classes=4, **options)
+    assert sum(map(len, recorded["first"])) == 2 * alone
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_an_explanation_is_the_one_made_by_hand(model, method):
+    samples = SAMPLES.get(method)
+    comparison = run(model, missing=("grey", "layer", "blur"), method=method, classes=2, n_samples=samples)
+    order = predict(model, PIXELS)[0].argsort(descending=True)[:2].tolist()
+    expected = [(target, way) for target in order for way in ("grey", "layer", "blur")]
+    assert [(row.explanation.target, row.way) for row in comparison.rows] == expected
+    for row, (target, way) in zip(comparison.rows, expected, strict=True):
+        forward = make_forward(way, model, colors=COLORS, reference=PIXELS)
+        options = {"categories": CATEGORIES, "method": method, "n_samples": samples, "seed": 4}
+        alone = explain(forward, PIXELS, SEGMENTS, target=target, **options)
+        assert torch.equal(row.explanation.attributions, alone.attributions)
+        assert row.explanation.label == CATEGORIES[target]
+    maps = [row.explanation.attributions for row in comparison.rows]
+    assert not any(torch.equal(a, b) for i, a in enumerate(maps) for b in maps[:i])
+
+
+@pytest.mark.parametrize("way", ["layer", "black", "segment-mean"])
+def test_the_answers_are_those_of_a_removal_by_hand(model, way):
+    for row in run(model, missing=(way,), classes=3).rows:
+        scores = row.explanation.segment_attributions()
+        assert row.strongest == tuple(scores.argsort(descending=True)[:3].tolist())
+        strongest = torch.isin(SEGMENTS, torch.tensor(row.strongest))
+        forward = make_forward(way, model, colors=COLORS, reference=PIXELS, segments=SEGMENTS)
+        pictures = {
+            "intact": PIXELS,
+            "removed": torch.where(strongest, MISSING, PIXELS),
+            "kept": torch.where(strongest, PIXELS, MISSING),
+        }
+        for name, picture in pictures.items():
+            answer, probabilities = getattr(row, name), predict(forward, picture)[0]
+            expected = float(probabilities[row.explanation.target])
+            assert answer.probability == pytest.approx(expected, abs=1e-6)
+            assert answer.predicted == CATEGORIES[int(probabilities.argmax())]
+        assert len({row.intact.probability, row.removed.probability, row.kept.probability}) == 3
+
+
+@pytest.mark.filterwarnings("ignore::captum_layermask.VanishedWarning")
+def test_what_vanished_on_the_way_is_said():
+    subsampling = nn.Conv2d(3, 4, 1, stride=24)  # sees the corner alone
+    model = nn.Sequential(subsampling, nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+    comparison = run(model, missing=("layer", "grey"), classes=1)
+    layer, grey = comparison.rows
+    corner = 0 in layer.strongest
+    assert [layer.intact.vanished, layer.removed.vanished, layer.kept.vanished] == [False, corner, not corner]
+    assert [grey.intact.vanished, grey.removed.vanished, grey.kept.vanished] == [None] * 3
+    _, of_layer, of_grey = comparison.table().splitlines()
+    assert of_layer.count("(nothing left)") == 1
+    assert "(nothing left)" not in of_grey
+
+
+def test_ways_that_see_hidden_pixels_are_marked(model):
+    comparison = run(model, missing=("layer", "blur"), classes=1)
+    assert [row.leaks for row in comparison.rows] == [False, True]
+    _, layer, blur = comparison.table().splitlines()
+    assert "sees hidden pixels" in blur
+    assert "sees hidden pixels" not in layer
+
+
+def test_the_table_holds_the_numbers(model):
+    comparison = run(model, missing=("layer", "black"), classes=2)
+    head, *lines = comparison.table().splitlines()
+    assert all(word in head for word in ("class", "missing", "intact", "top 3 removed", "top 3 kept"))
+    for line, row in zip(lines, comparison.rows, strict=True):
+        answers = [f"{a.probability:.3f} {a.predicted}" for a in (row.intact, row.removed, row.kept)]
+        assert line.split() == " ".join([row.explanation.label, row.title, *answers]).split()
+
+
+def test_more_segments_than_there_are_means_all_of_them(model):
+    (row,) = run(model, missing=("black",), classes=1, top=99).rows
+    assert sorted(row.strongest) == list(range(16))
+    assert row.kept == row.intact
+
+
+def test_a_way_named_twice_is_compared_once(model):
+    assert run(model, missing=("grey", "black", "grey")).ways == ("grey", "black")
+
+
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        ({"missing": ()}, "no way to remove pixels"),
+        ({"classes": 0}, "number of classes is 0"),
+        ({"classes": 5}, "one from 1 to 4"),
+        ({"top": 0}, "give at least 1"),
+        ({"colors": None}, "pass colors="),
+        ({"n_samples": 0}, "number of samples is 0"),
+    ],
+)
+def test_options_that_make_no_sense_are_errors(model, options, what):
+    with pytest.raises(InputError, match=what):
+        run(model, **options)
+
+
+def test_unknown_names_offer_near_ones(model):
+    with pytest.raises(UnknownNameError, match="did you mean 'layer'"):
+        run(model, missing=("grey", "layr"))
+    with pytest.raises(UnknownNameError, match="did you mean 'lime'"):
+        run(model, method="limee")
+
+
+def cells(figure):
+    """The panels of attributions, in reading order."""
+    return [axes for axes in figure.axes if axes.get_xlabel().startswith("removed")]
+
+
+def test_the_figure_has_a_cell_for_each_class_and_way(model):
+    comparison = run(model, missing=("layer", "grey", "blur"), classes=2)
+    figure = plot_comparison(comparison)
+    shown = cells(figure)
+    assert len(shown) == len(comparison.rows)
+    for axes, row in zip(shown, comparison.rows, strict=True):
+        drawn = axes.images[0]
+        assert np.array_equal(drawn.get_array(), row.explanation.attributions[0, 0])
+        assert drawn.norm is shown[0].images[0].norm
+        assert axes.get_xlabel() == f"removed {row.removed.probability:.2f}, kept {row.kept.probability:.2f}"
+    rights, downs = ([round(axes.get_position().p0[i], 6) for axes in shown] for i in (0, 1))
+    assert rights[:3] == sorted(set(rights)) == rights[3:]
+    assert len(set(downs[:3])) == len(set(downs[3:])) == 1
+    assert downs[0] > downs[3]
+
+
+def test_the_colours_are_symmetric_and_reach_the_strongest_cell(model):
+    comparison = run(model, missing=("layer", "grey"))
+    norm = cells(plot_comparison(comparison))[0].images[0].norm
+    largest = max(float(row.explanation.attributions.abs().max()) for row in comparison.rows)
+    assert (norm.vmin, norm.vmax) == (-largest, largest)
+
+
+def test_columns_and_rows_are_named(model):
+    comparison = run(model, missing=("layer", "blur"), classes=2)
+    figure = plot_comparison(comparison)
+    titles = [axes.get_title() for axes in figure.axes if axes.get_title()]
+    assert titles == ["image", "layer masking", "blur\n(sees hidden pixels)"]
+    names = [axes.get_ylabel() for axes in figure.axes if "probability " in axes.get_ylabel()]
+    expected = [rows[0].explanation for rows in comparison.of_classes()]
+    assert names == [f"{one.label}\nprobability {one.probability:.2f}" for one in expected]
+    assert "the 3 segments" in figure.get_suptitle().replace("\n", " ")
+
+
+def test_the_outlined_segments_are_those_of_the_table(model):
+    comparison = run(model, missing=("layer",), classes=1)
+    (axes,) = cells(plot_comparison(comparison))
+    edges = np.asarray(axes.images[1].get_array())[..., 3] > 0
+    strongest = np.where(np.isin(SEGMENTS[0, 0], comparison.rows[0].strongest), SEGMENTS[0, 0], -1)
+    expected = np.zeros_like(edges)
+    expected[:, :-1] |= strongest[:, :-1] != strongest[:, 1:]
+    expected[:-1] |= strongest[:-1] != strongest[1:]
+    assert np.array_equal(edges, expected)
+
+
+@pytest.mark.parametrize("classes", [1, 4])
+@pytest.mark.parametrize("ways", [("layer-first",), ("layer", "segment-mean", "layer-zero", "blur")])
+def test_no_text_is_cut_off_or_written_over_another(model, ways, classes):
+    comparison = run(model, missing=ways, classes=classes)
+    rows = tuple(
+        dataclasses.replace(row, explanation=dataclasses.replace(row.explanation, label="terrier, " * 20))
+        for row in comparison.rows
+    )
+    assert_readable(plot_comparison(dataclasses.replace(comparison, rows=rows)))
+
+
+def test_no_attribution_at_all_can_be_drawn(model):
+    comparison = run(model, missing=("grey",), classes=1)
+    (row,) = comparison.rows
+    flat = dataclasses.replace(row.explanation, attributions=torch.zeros(1, 1, 24, 24))
+    empty = dataclasses.replace(comparison, rows=(dataclasses.replace(row, explanation=flat),))
+    figure = plot_comparison(empty)
+    assert_readable(figure)
+    assert cells(figure)[0].images[0].get_clim() == (-1, 1)
