@@ -53,6 +53,24 @@ class SmallVGG(nn.Sequential):
         )
 
 
+def small_classifier(classes: int) -> nn.Module:
+    """Two convolutions and a head, random but the same every time, with answers that are not all alike."""
+    torch.manual_seed(3)
+    network = nn.Sequential(
+        nn.Conv2d(3, 8, 3, stride=2, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(8, 8, 3, padding=1),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(8, classes),
+    )
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.mul_(3)
+    return network.eval()
+
+
 def mask_families(size: int, seed: int = 0) -> dict[str, Tensor]:
     """One visible-pixel mask (size × size, bool) of each kind."""
     generator = torch.Generator().manual_seed(seed)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from figures import assert_readable
+from support import small_classifier
 from torch import nn
 
 from captum_layermask import MISSING, REMOVALS, Colors, InputError, Removal, UnknownNameError, make_forward
@@ -24,20 +25,7 @@ SAMPLES = {"lime": 30, "kernel-shap": 30, "shapley-sampling": 2}
 
 @pytest.fixture
 def model():
-    torch.manual_seed(3)
-    network = nn.Sequential(
-        nn.Conv2d(3, 8, 3, stride=2, padding=1),
-        nn.ReLU(),
-        nn.Conv2d(8, 8, 3, padding=1),
-        nn.ReLU(),
-        nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(),
-        nn.Linear(8, len(CATEGORIES)),
-    )
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.mul_(3)
-    return network.eval()
+    return small_classifier(len(CATEGORIES))
 
 
 def run(model, **options):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from captum._utils.models.linear_model import SkLearnRidge
 from captum.attr import KernelShap, Lime, ShapleyValueSampling
-from torch import nn
+from support import small_classifier
 
 from captum_layermask import MISSING, LayerMaskedForward
 from captum_layermask.errors import InputError, UnknownNameError
@@ -18,20 +18,7 @@ SAMPLES = {"lime": 40, "kernel-shap": 40, "shapley-sampling": 3}
 
 @pytest.fixture
 def forward():
-    torch.manual_seed(3)
-    network = nn.Sequential(
-        nn.Conv2d(3, 8, 3, stride=2, padding=1),
-        nn.ReLU(),
-        nn.Conv2d(8, 8, 3, padding=1),
-        nn.ReLU(),
-        nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(),
-        nn.Linear(8, len(CATEGORIES)),
-    )
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.mul_(3)
-    return LayerMaskedForward(network.eval())
+    return LayerMaskedForward(small_classifier(len(CATEGORIES)))
 
 
 @pytest.fixture
