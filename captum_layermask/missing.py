@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch import Tensor
 
@@ -38,9 +40,9 @@ def visible_pixels(x: Tensor, mask: Tensor | None) -> tuple[Tensor, bool, bool]:
         )
     if x.dim() != 4:
         raise InputError(f"the image must be N×C×H×W, not {_shape(x)}; add the batch with x[None].")
-    marked = x == MISSING
-    missing = marked.all(1, keepdim=True)
-    parts = marked.any(1, keepdim=True) & ~missing
+    marked = (x == MISSING).split(1, dim=1)
+    missing = functools.reduce(torch.bitwise_and, marked)
+    parts = functools.reduce(torch.bitwise_or, marked) ^ missing
     visible = ~missing
     if mask is not None:
         given, other_values = _as_visible(mask, x)
@@ -74,8 +76,8 @@ def _as_visible(mask: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         names = " or ".join("×".join(map(str, shape)) for shape in dict.fromkeys(allowed))
         raise InputError(f"the mask must be a tensor of shape {names} for this image, not {found}.")
     mask = mask.to(x.device)
-    visible = (mask != 0).reshape(-1, 1, *size).expand(n, 1, *size)
-    return visible, ((mask != 0) & (mask != 1)).any()
+    visible = mask.bool().reshape(-1, 1, *size).expand(n, 1, *size)
+    return visible, (mask != mask.bool()).any()
 
 
 def _shape(x: Tensor) -> str:

@@ -17,6 +17,7 @@ from captum_layermask.mask import Mask
 from captum_layermask.windows import Window
 
 _NEIGHBOURS = tuple((row, column) for row in (-1, 0, 1) for column in (-1, 0, 1) if (row, column) != (0, 0))
+_RINGS_AT_ONCE = 8
 
 
 def neighbor_pad(cells: Tensor, mask: Mask, rounds: int) -> Tensor:
@@ -65,39 +66,57 @@ class Ring:
 
 
 def plan(mask: Mask, rounds: int, dtype: torch.dtype) -> list[Ring]:
-    """The rings around the visible cells, from the innermost outwards."""
-    n, _, h, w = mask.visible.shape
-    device = mask.visible.device
-    known, missing = (F.pad(cells[:, 0], (1, 1, 1, 1)) for cells in (mask.visible, mask.missing))
-    number = F.pad(torch.arange(n * h * w, device=device).view(n, h, w), (1, 1, 1, 1)).flatten()
-    steps = torch.tensor([row * (w + 2) + column for row, column in _NEIGHBOURS], device=device)
-    rings = []
-    for _ in range(rounds):
-        ring = F.pad(_any_neighbour(known), (1, 1, 1, 1)) & missing & ~known
-        cells = ring.flatten().nonzero()[:, 0]
-        if not len(cells):
+    """The rings around the visible cells, from the innermost outwards.
+
+    Waits for the mask's device once for every eight rounds: for the number of cells in each ring.
+    """
+    offsets, weights = _neighbourhoods(mask.size[1], dtype, mask.visible.device)
+    known, planned = mask.visible, []
+    while rounds > len(planned):
+        rings, seen = [], []
+        for _ in range(min(_RINGS_AT_ONCE, rounds - len(planned))):
+            around = _known_neighbours(known)
+            ring = (around > 0) & mask.missing & ~known
+            rings.append(ring.flatten())
+            seen.append(around.flatten())
+            known = known | ring
+        counts = torch.stack([ring.count_nonzero() for ring in rings]).tolist()
+        for ring, around, count in zip(rings, seen, counts, strict=True):
+            cells = torch.nonzero_static(ring, size=count)[:, 0]
+            kinds = around[cells].int()
+            sources = offsets.index_select(0, kinds).add_(cells[:, None])
+            planned.append(Ring(cells, sources, weights.index_select(0, kinds)))
+        if not counts[-1]:
             break
-        around = cells[:, None] + steps
-        counts = known.flatten()[around]
-        first = around.gather(1, counts.to(torch.uint8).argmax(1, keepdim=True))
-        weights = counts.to(dtype) / counts.sum(1, keepdim=True)
-        rings.append(Ring(number[cells], number[torch.where(counts, around, first)], weights))
-        known = known | ring
     if mask.frame is not None:
-        rings.append(_cut_off(mask, rounds, known[:, 1:-1, 1:-1], dtype))
-    return rings
+        planned.append(_cut_off(mask, rounds, known, dtype))
+    return [ring for ring in planned if len(ring.cells)]
 
 
-def _any_neighbour(known: Tensor) -> Tensor:
-    """Which cells have a known one in their 3×3 (N×(H+2)×(W+2) → N×H×W)."""
-    rows = known[:, :-2] | known[:, 1:-1] | known[:, 2:]
-    return rows[..., :-2] | rows[..., 1:-1] | rows[..., 2:]
+def _known_neighbours(known: Tensor) -> Tensor:
+    """Which of the 8 neighbours of each cell are known, a bit for each (bool → uint8, N×1×H×W)."""
+    cells = F.pad(known.view(torch.uint8), (1, 1, 1, 1))
+    left, here, right = (cells[..., i : i + known.shape[-1]] for i in range(3))
+    row, sides = left.add(here, alpha=2).add_(right, alpha=4), left.add(right, alpha=2)
+    return row[..., :-2, :].add(sides[..., 1:-1, :], alpha=8).add_(row[..., 2:, :], alpha=32)
+
+
+def _neighbourhoods(width: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    """For each of the 256 neighbourhoods: how far off its known cells are, and their weights (256×8 each).
+
+    A neighbour that is not known has weight 0, and the place of one that is.
+    """
+    known = torch.arange(256)[:, None] >> torch.arange(8) & 1
+    steps = torch.tensor([row * width + column for row, column in _NEIGHBOURS])
+    offsets = torch.where(known > 0, steps, steps[known.argmax(1, keepdim=True)])
+    weights = known.double() / known.sum(1, keepdim=True).clamp(min=1)
+    return offsets.to(device), weights.to(device, dtype)
 
 
 def _cut_off(mask: Mask, rounds: int, known: Tensor, dtype: torch.dtype) -> Ring:
     """Missing cells within reach that frame keeps from being filled, as a ring of zero weights."""
     edge = (rounds, rounds)
     reached = Window((2 * rounds + 1, 2 * rounds + 1), before=edge, after=edge).any(mask.visible)
-    cells = (reached & mask.missing & ~known[:, None]).flatten().nonzero()
+    cells = (reached & mask.missing & ~known).flatten().nonzero()
     sources = mask.visible.flatten().nonzero()[:1].expand(len(cells), 8)
     return Ring(cells[:, 0], sources, torch.zeros(sources.shape, dtype=dtype, device=sources.device))
