@@ -71,7 +71,8 @@ def plan(mask: Mask, rounds: int, dtype: torch.dtype) -> list[Ring]:
     Waits for the mask's device once for every eight rounds: for the number of cells in each ring.
     """
     offsets, weights = _neighbourhoods(mask.size[1], dtype, mask.visible.device)
-    known, planned = mask.visible, []
+    known = mask.visible
+    planned: list[Ring] = []
     while rounds > len(planned):
         rings, seen = [], []
         for _ in range(min(_RINGS_AT_ONCE, rounds - len(planned))):
