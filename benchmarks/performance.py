@@ -8,6 +8,9 @@ each sample. Printed are the medians of the ratios to the plain model, with a 95
 order statistics), of the time of the dense version to ours, and of the peak memory that two forwards add to a
 fresh process (Linux). The dense version fills every layer with average pools in the contiguous format; it
 shares our memoised masks.
+
+Below the networks, whole calls in the same way, each beside what it replaces: Captum's Lime with a grey
+baseline (--samples perturbed images), lime's own explainer with black, the compiled plain model.
 """
 
 import argparse
@@ -20,17 +23,23 @@ from concurrent.futures import ProcessPoolExecutor
 from datetime import date
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 import torchvision
+from captum.attr import Lime
+from lime.lime_image import LimeImageExplainer
 from scipy.stats import binom
 from torch import Tensor, nn
 
-from captum_layermask import LayerMaskedForward
+from captum_layermask import MISSING, LayerMaskedForward
+from captum_layermask.image_classifier import ImageClassifier
+from captum_layermask.lime_image import FastLimeImageExplainer
 from captum_layermask.mask import Mask
 from captum_layermask.rim import RIMS, Op
+from captum_layermask.segments import grid
 from captum_layermask.windows import Geometry
 
 SIZE = 224
@@ -123,6 +132,54 @@ def status(field: str) -> int:
     return int(re.search(rf"{field}:\s+(\d+)", Path("/proc/self/status").read_text())[1])
 
 
+def captum_lime(samples: int) -> tuple[Callable[[], object], Callable[[], object]]:
+    """Captum's Lime with a grey baseline on the plain ResNet-50, and layer-masked."""
+    model = torchvision.models.resnet50().eval()
+    x = torch.randn(1, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
+    options = {"feature_mask": grid(x), "target": 0, "n_samples": samples, "perturbations_per_eval": 16}
+    plain, masked = Lime(model), Lime(LayerMaskedForward(model))
+    return (
+        lambda: plain.attribute(x, baselines=0.0, **options),
+        lambda: masked.attribute(x, baselines=MISSING, **options),
+    )
+
+
+def lime_package(samples: int) -> tuple[Callable[[], object], Callable[[], object]]:
+    """lime's own explainer with black on the plain EfficientNet-Lite0, and the fast one, layer-masked."""
+    model = lite0().eval()
+    picture = np.random.default_rng(0).random((SIZE, SIZE, 3))
+    segments = grid(torch.zeros(3, SIZE, SIZE))[0, 0].numpy()
+
+    def explain(explainer: LimeImageExplainer, forward: nn.Module, color: float) -> object:
+        options = {"hide_color": color, "num_samples": samples, "batch_size": 16, "progress_bar": False}
+        classifier = ImageClassifier(forward)
+        return explainer.explain_instance(picture, classifier, segmentation_fn=lambda _: segments, **options)
+
+    return (
+        lambda: explain(LimeImageExplainer(random_state=0), model, 0),
+        lambda: explain(FastLimeImageExplainer(random_state=0), LayerMaskedForward(model), MISSING),
+    )
+
+
+def compiled(samples: int) -> tuple[Callable[[], object], Callable[[], object]]:
+    """One batch of 16 through the compiled ResNet-50, and through the compiled layer-masked one."""
+    model = torchvision.models.resnet50().eval()
+    generator = torch.Generator().manual_seed(0)
+    plain, masked = torch.compile(model), torch.compile(LayerMaskedForward(model))
+    x = torch.randn(16, 3, SIZE, SIZE, generator=generator)
+    return lambda: plain(x), lambda: masked(x, mask=patches(16, generator))
+
+
+CALLS = {"captum Lime, resnet50": (captum_lime, 1.12), "lime package, lite0": (lime_package, 1.00)}
+CALLS["torch.compile, resnet50"] = (compiled, 1.15)
+
+
+def measure_calls(make: Callable[..., Any], samples: int, pairs: int) -> np.ndarray:
+    """Seconds of what is replaced and of ours, rounds × 2."""
+    runs = make(samples)
+    return np.array([[elapsed(run) for run in runs] for _ in range(pairs + 1)][1:])
+
+
 def measure(case: Case, pairs: int) -> np.ndarray:
     """Seconds of the plain model, the masked one and the dense version, rounds × 3."""
     make, batch, masks, plain_channels_last, masked_channels_last, _ = case
@@ -154,9 +211,10 @@ def elapsed(run: Callable[[], object]) -> float:
 @torch.inference_mode()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("names", nargs="*", help=f"of {', '.join(CASES)}; all by default")
+    parser.add_argument("names", nargs="*", help=f"of {', '.join([*CASES, *CALLS])}; all by default")
     parser.add_argument("--pairs", type=int, default=15)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--samples", type=int, default=64, help="perturbed images of an explanation")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     RIMS["dense"] = dense
@@ -165,17 +223,34 @@ def main() -> None:
     print(f"{platform.machine()}, {options.threads} threads, float32, {options.pairs} pairs\n")
     print("| work | batch | plain, s | ratio | 95 % interval | bar | dense / ours | memory |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
-    for name in options.names or CASES:
+    for name in options.names or [*CASES, *CALLS]:
+        if name in CALLS:
+            make, bar = CALLS[name]
+            seconds = measure_calls(make, options.samples, options.pairs)
+            print(row(name, "", seconds, bar), "| |", flush=True)
+            continue
         seconds = measure(CASES[name], options.pairs)
-        ratios = np.sort(seconds[:, 1] / seconds[:, 0])
-        low = int(binom.ppf(0.025, len(ratios), 0.5))
-        interval = f"{ratios[max(low - 1, 0)]:.2f} – {ratios[len(ratios) - max(low, 1)]:.2f}"
-        batch, bar = CASES[name][1], CASES[name][-1]
         speed = np.median(seconds[:, 2] / seconds[:, 1])
         with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as pool:
             plain, masked = (pool.submit(peak, name, way, options.threads).result() for way in (False, True))
-        row = f"{np.median(seconds[:, 0]):.2f} | {np.median(ratios):.2f} | {interval} | ≤ {bar:.2f}"
-        print(f"| {name} | {batch} | {row} | {speed:.1f} | {masked / plain:.2f} |", flush=True)
+        batch, bar = str(CASES[name][1]), CASES[name][-1]
+        print(row(name, batch, seconds, bar), f"{speed:.1f} | {masked / plain:.2f} |", flush=True)
+
+
+def row(name: str, batch: str, seconds: np.ndarray, bar: float) -> str:
+    """The first cells of a line of the table."""
+    ratios = np.sort(seconds[:, 1] / seconds[:, 0])
+    low = int(binom.ppf(0.025, len(ratios), 0.5))
+    interval = f"{ratios[max(low - 1, 0)]:.2f} – {ratios[len(ratios) - max(low, 1)]:.2f}"
+    cells = [
+        name,
+        batch,
+        f"{np.median(seconds[:, 0]):.2f}",
+        f"{np.median(ratios):.2f}",
+        interval,
+        f"≤ {bar:.2f}",
+    ]
+    return f"| {' | '.join(cells)} |"
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 A carrier is a ``torch.Tensor`` subclass whose values are a plain tensor beside it. PyTorch hands every
 function called on a carrier to ``__torch_function__``, which looks up the function's rule; whatever
-reaches the tensor behind PyTorch's back ends in ``__torch_dispatch__``, which refuses.
+reaches the tensor behind PyTorch's back ends in ``Guarded.__torch_dispatch__``, which refuses.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from types import FrameType
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -97,11 +97,12 @@ class Carrier(Tensor):
 
     raw: Tensor
     run: Run
+    guarded: ClassVar[type[Any]]
     _aliases: list[weakref.ref[Carrier]]
 
     @staticmethod
     def _around(cls: type[Any], raw: Tensor, run: Run) -> Any:
-        carrier = raw.detach().as_subclass(cls)
+        carrier = raw.detach().as_subclass(cls if torch.compiler.is_compiling() else cls.guarded)
         carrier.raw = raw
         carrier.run = run
         carrier._aliases = [weakref.ref(carrier)]
@@ -111,6 +112,8 @@ class Carrier(Tensor):
         """Let missing cells be ordinary cells that hold 0, where there are any."""
 
     def _share_storage_with(self, other: Carrier) -> None:
+        if torch.compiler.is_compiling():
+            return
         if other is not self and _storage(self.raw) == _storage(other.raw):
             self._aliases = other._aliases
             self._aliases.append(weakref.ref(self))
@@ -154,18 +157,6 @@ class Carrier(Tensor):
         if run.observe is not None:
             run.observe(run, func, name, result)
         return result
-
-    @classmethod
-    def __torch_dispatch__(  # type: ignore[override]
-        cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        """Refuse: code that does not ask ``__torch_function__`` would strip the mask."""
-        run = next(carriers_in((args, kwargs))).run
-        raise MaskLostError(
-            f"{func} in {run.whereabouts()} reached the values of a masked activation without asking "
-            "for its rule (scripted functions, torch.tensor(t), numpy conversions and vmap do); "
-            "use the plain PyTorch function there."
-        )
 
 
 class MaskedMap(Carrier):
@@ -258,6 +249,26 @@ class MaskedVector(Carrier):
         self: MaskedVector = Carrier._around(cls, raw, run)
         self.sources = sources
         return self
+
+
+class Guarded:
+    """What a carrier is outside ``torch.compile``, whose tracing calls nothing behind a carrier's back."""
+
+    @classmethod
+    def __torch_dispatch__(
+        cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Refuse: code that does not ask ``__torch_function__`` would strip the mask."""
+        run = next(carriers_in((args, kwargs))).run
+        raise MaskLostError(
+            f"{func} in {run.whereabouts()} reached the values of a masked activation without asking "
+            "for its rule (scripted functions, torch.tensor(t), numpy conversions and vmap do); "
+            "use the plain PyTorch function there."
+        )
+
+
+for kind in (MaskedMap, MaskedVector):
+    kind.guarded = type(kind.__name__, (Guarded, kind), {})
 
 
 def carriers_in(tree: Any) -> Iterator[Carrier]:

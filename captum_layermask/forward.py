@@ -43,6 +43,7 @@ class RemovalForward(nn.Module, ABC):
             extra: further positional arguments of the model.
         """
 
+    @torch.compiler.disable(recursive=False)
     def forward(self, x: Tensor, *extra: Any, mask: Tensor | None = None) -> Any:
         """Predict with the missing pixels removed.
 
@@ -60,8 +61,11 @@ class RemovalForward(nn.Module, ABC):
                 MISSING in some channels only, an image that holds MISSING and requires gradients.
             TrainingModeError: a normalisation layer would use or update batch statistics.
         """
-        return self.predict(*self._split(x, mask), extra)
+        image, seen = self._split(x, mask)
+        with torch._dynamo.config.patch(capture_scalar_outputs=True):  # sizes of rings, for torch.compile
+            return self.predict(image, seen, extra)
 
+    @torch.compiler.disable
     def _split(self, x: Tensor, mask: Tensor | None) -> tuple[Tensor, Mask]:
         """The image with 0 in missing pixels, and its mask."""
         self._check_mode()

@@ -89,6 +89,7 @@ class LayerMaskedForward(RemovalForward):
         self._warned_vanished = False
         self._last = threading.local()
 
+    @torch.compiler.disable(recursive=False)
     def predict(self, image: Tensor, mask: Mask, extra: tuple[Any, ...]) -> Any:
         """Answer from the visible pixels alone (see ``RemovalForward.predict``)."""
         n = len(image)
@@ -106,19 +107,18 @@ class LayerMaskedForward(RemovalForward):
     def _observed(self, x: Tensor, extra: Any, mask: Tensor | None, observe: Observer | None) -> Any:
         return self._run(*self._split(x, mask), extra, observe)
 
+    @torch.compiler.disable(recursive=False)
     def _run(self, image: Tensor, mask: Mask, extra: Any, observe: Observer | None = None) -> Any:
         path, windows = (self.until, -1) if not isinstance(self.until, int) else (None, self.until)
         model = with_module_rules(self.model, path)
         run = Run(model, observe, concat=self.concat, padding=self.padding, windows_left=windows)
-        output = model(MaskedMap(image, mask, "NCHW", run), *extra)
-        sources: list[Mask] = []
         try:
-            result = unwrapped(output, lambda tensor: _plain(tensor, sources))
+            result, arrived = _through(model, image, mask.visible, mask.full, extra, run)
         except MaskLostError as error:
             if observe is None:
                 raise MaskLostError(f"{error} {self._last_seen(image, mask, extra)}") from None
             raise
-        self._note_vanished(mask.visible, sources)
+        self._note_vanished(mask.visible, arrived)
         return result
 
     def _last_seen(self, image: Tensor, mask: Mask, extra: Any) -> str:
@@ -154,11 +154,9 @@ class LayerMaskedForward(RemovalForward):
         """
         return getattr(self._last, "vanished", None)
 
-    def _note_vanished(self, visible: Tensor, sources: list[Mask]) -> None:
-        vanished = visible.flatten(1).any(1)
-        for mask in sources:
-            vanished = vanished & ~mask.visible.flatten(1).any(1)
-        self._last.vanished = vanished
+    @torch.compiler.disable
+    def _note_vanished(self, visible: Tensor, arrived: Tensor) -> None:
+        self._last.vanished = vanished = visible.flatten(1).any(1) & ~arrived
         if not self._warned_vanished and bool(vanished.any()):
             self._warned_vanished = True
             warnings.warn(
@@ -167,6 +165,22 @@ class LayerMaskedForward(RemovalForward):
                 VanishedWarning,
                 stacklevel=3,
             )
+
+
+def _through(
+    model: nn.Module, image: Tensor, visible: Tensor, full: bool, extra: Any, run: Run
+) -> tuple[Any, Tensor]:
+    """The answer to the visible pixels, and for which samples any of them arrived (bool, N).
+
+    What ``torch.compile`` makes one graph of: nothing but plain tensors goes in or comes out.
+    """
+    output = model(MaskedMap(image, Mask(visible, full=full), "NCHW", run), *extra)
+    sources: list[Mask] = []
+    result = unwrapped(output, lambda tensor: _plain(tensor, sources))
+    arrived = torch.zeros(len(image), dtype=torch.bool, device=image.device)
+    for mask in sources:
+        arrived = arrived | mask.visible.flatten(1).any(1)
+    return result, arrived
 
 
 def _plain(tensor: Tensor, sources: list[Mask]) -> Tensor:

@@ -38,7 +38,9 @@ class Mask:
 
     def __init__(self, visible: Tensor, frame: Tensor | None = None, *, full: bool = False) -> None:
         self.visible = visible
-        self.frame = frame if frame is not None and bool(frame.any()) else None
+        self.frame = (
+            frame if frame is not None and (torch.compiler.is_compiling() or bool(frame.any())) else None
+        )
         self.full = full
         self.counts: Tensor | None = None
         self._memo: dict[Hashable, object] = {}
@@ -80,7 +82,10 @@ class Mask:
         return self.remember(window, lambda: self._behind(window))
 
     def _behind(self, window: Geometry) -> Mask:
-        mask = self.gathered(window.any)
+        if self.frame is None and window.always_reads(self.size):
+            mask = Mask(window.any(self.visible), full=self.full)
+        else:
+            mask = self.gathered(window.any)
         if window.keeps_every_cell and self.frame is None:
             mask._grown_from = weakref.ref(self)
         return mask

@@ -43,7 +43,7 @@ def neighbor_pad(cells: Tensor, mask: Mask, rounds: int) -> Tensor:
     n, c, h, w = cells.shape
     table = cells.permute(0, 2, 3, 1).reshape(-1, c).contiguous()
     in_place = not (torch.is_grad_enabled() and cells.requires_grad)
-    for ring in mask.remember(("rings", rounds, cells.dtype), lambda: plan(mask, rounds, cells.dtype)):
+    for ring in mask.remember(("rings", rounds, cells.dtype), lambda: _planned(mask, rounds, cells.dtype)):
         filled = F.embedding_bag(ring.sources, table, mode="sum", per_sample_weights=ring.weights)
         write = table.index_copy_ if in_place else table.index_copy
         table = write(0, ring.cells, filled)
@@ -63,6 +63,13 @@ class Ring:
     cells: Tensor
     sources: Tensor
     weights: Tensor
+
+
+def _planned(mask: Mask, rounds: int, dtype: torch.dtype) -> list[Ring]:
+    if not torch.compiler.is_compiling():
+        return [ring for ring in plan(mask, rounds, dtype) if len(ring.cells)]
+    with torch._dynamo.decorators.patch_dynamo_config(capture_scalar_outputs=True):
+        return plan(mask, rounds, dtype)
 
 
 def plan(mask: Mask, rounds: int, dtype: torch.dtype) -> list[Ring]:
@@ -87,11 +94,11 @@ def plan(mask: Mask, rounds: int, dtype: torch.dtype) -> list[Ring]:
             kinds = around[cells].int()
             sources = offsets.index_select(0, kinds).add_(cells[:, None])
             planned.append(Ring(cells, sources, weights.index_select(0, kinds)))
-        if not counts[-1]:
+        if not torch.compiler.is_compiling() and not counts[-1]:
             break
     if mask.frame is not None:
         planned.append(_cut_off(mask, rounds, known, dtype))
-    return [ring for ring in planned if len(ring.cells)]
+    return planned
 
 
 def _known_neighbours(known: Tensor) -> Tensor:
@@ -118,6 +125,8 @@ def _cut_off(mask: Mask, rounds: int, known: Tensor, dtype: torch.dtype) -> Ring
     """Missing cells within reach that frame keeps from being filled, as a ring of zero weights."""
     edge = (rounds, rounds)
     reached = Window((2 * rounds + 1, 2 * rounds + 1), before=edge, after=edge).any(mask.visible)
-    cells = (reached & mask.missing & ~known).flatten().nonzero()
-    sources = mask.visible.flatten().nonzero()[:1].expand(len(cells), 8)
-    return Ring(cells[:, 0], sources, torch.zeros(sources.shape, dtype=dtype, device=sources.device))
+    ring = (reached & mask.missing & ~known).flatten()
+    cells = torch.nonzero_static(ring, size=int(ring.count_nonzero()))[:, 0]
+    some_visible = mask.visible.flatten().byte().argmax()
+    weights = torch.zeros(len(cells), 8, dtype=dtype, device=cells.device)
+    return Ring(cells, some_visible.expand(len(cells), 8), weights)

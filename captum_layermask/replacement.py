@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import torch
 from torch import nn
 
 from captum_layermask.activation import carriers_in
@@ -46,6 +47,7 @@ class LastMasked(nn.Module):
         return result
 
 
+@torch.compiler.disable
 def with_module_rules(model: nn.Module, until: str | None = None) -> nn.Module:
     """The model itself where nothing is replaced, else a copy that shares everything else.
 

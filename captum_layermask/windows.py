@@ -55,6 +55,16 @@ class Window:
             for axis, n in enumerate(size)
         )
 
+    def always_reads(self, size: tuple[int, int]) -> bool:
+        """Whether every window reads at least one cell of a map of this size, not implicit padding alone."""
+        return all(
+            any(0 <= i * s - before + j * d < n for j in range(k))
+            for axis, (n, k, s, d, before) in enumerate(
+                zip(size, self.kernel, self.stride, self.dilation, self.before, strict=True)
+            )
+            for i in range(self.count(n, axis))
+        )
+
     def count(self, size: int, axis: int) -> int:
         """How many windows fit along an axis of ``size`` cells (PyTorch's rule, ceil_mode included)."""
         k, s, d = self.kernel[axis], self.stride[axis], self.dilation[axis]
@@ -135,6 +145,10 @@ class Spans:
         """Distance (in cells, over both axes) from a visible cell to the farthest cell read with it."""
         return max(stop - start for start, stop in self.rows + self.columns) - 1
 
+    def always_reads(self, size: tuple[int, int]) -> bool:
+        """Whether every output reads at least one cell."""
+        return all(start < stop for start, stop in self.rows + self.columns)
+
     @property
     def is_identity(self) -> bool:
         """Whether every output is one cell and every cell is one output."""
@@ -179,6 +193,15 @@ class Transposed:
     output_padding: tuple[int, int] = (0, 0)
     is_identity = False
     keeps_every_cell = False
+
+    def always_reads(self, size: tuple[int, int]) -> bool:
+        """Whether every output is written to: where the windows of neighbours touch, and nothing is added."""
+        w = self.window
+        return (
+            not any(self.output_padding)
+            and w.dilation == (1, 1)
+            and all(k >= s for k, s in zip(w.kernel, w.stride, strict=True))
+        )
 
     @property
     def reach(self) -> int:
