@@ -15,11 +15,11 @@ from captum_layermask.errors import InputError, UnknownNameError
 
 __all__ = ["Synset", "classes_under", "hierarchy", "wnid_index", "wnids", "wu_palmer", "wu_palmer_table"]
 
-#: Names of COCO categories that WordNet spells otherwise, or that mean something else than the class so named.
+#: Names of COCO categories that WordNet spells otherwise, or that mean another thing than the class so named.
 _COCO_NAMES = {
     "kite": "n03621473",  # the plaything, which is no class; ImageNet's kite is the bird n01608432
     "skis": "ski",
-    "sports ball": "ball",
+    "sportsball": "ball",
     "tv": "television",
 }
 
@@ -94,7 +94,7 @@ def classes_under(name: str) -> tuple[int, ...]:
 
     A name that WordNet does not know has no classes either.
     """
-    name = _COCO_NAMES.get(name.lower().replace("_", " "), name)
+    name = _COCO_NAMES.get(_letters(name), name)
     top = name if name in hierarchy() else _meanings().get(_letters(name))
     if top is None:
         return ()
@@ -102,13 +102,13 @@ def classes_under(name: str) -> tuple[int, ...]:
 
 
 def wu_palmer(a: int, b: int) -> float:
-    """Wu–Palmer similarity of two ImageNet classes, in (0, 1]: 2·d / (2·d + up(a) + up(b)).
+    """Wu–Palmer similarity of two ImageNet classes, in (0, 1]: 2·d / (2·d + steps(a) + steps(b)).
 
     The classes meet in s, the deepest synset that lies above both or is one of them; d is the number of
-    synsets on the path from s to entity, both ends included; up(a) and up(b) are the steps from the
-    classes up to s. A synset may have several hypernyms, hence several paths to entity. As in nltk's
-    ``wup_similarity``, s is the synset whose *shortest* path is longest (of several the first by name), d
-    is measured along its *longest* path, and up(a) and up(b) are the fewest steps.
+    synsets on the path from s up to entity, both ends included; steps(a) and steps(b) lead from the classes
+    to s. A synset may have several hypernyms, hence several paths to entity. As in nltk's ``wup_similarity``,
+    s is the synset whose *shortest* path is longest (of several the first by name), d is measured along its
+    *longest* path, and steps(a) and steps(b) are the fewest steps there are, be it over a synset above s.
 
     So a class with a short cut to entity may meet even itself in a synset above it: 107 classes, most of
     them breeds of dogs, are less than 1 similar to themselves. This is nltk's behaviour too, and kept.
