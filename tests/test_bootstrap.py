@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from captum_layermask.errors import InputError
-from captum_layermask.evaluate.bootstrap import Interval, bootstrap, mean, ratio
+from captum_layermask.evaluate.bootstrap import Interval, bootstrap, entropy, mean, ratio
 
 HITS = np.random.default_rng(5).random(400) < 0.3
 
@@ -57,6 +57,27 @@ def test_a_ratio_counts_records_not_images():
     assert interval.value == 0.8
     assert interval.low == 0.75
     assert interval.high == 1.0
+
+
+def test_an_entropy_is_that_of_the_weighted_histogram():
+    predictions = np.array([[7, 2], [7, 3], [9, 2]])
+    weights = np.array([[1.0, 1, 1], [2, 0, 1], [3, 0, 0]])
+    expected = [
+        [stats.entropy([2, 1]), stats.entropy([2, 1])],
+        [stats.entropy([2, 1]), stats.entropy([3])],
+        [0.0, 0.0],
+    ]
+    np.testing.assert_allclose(entropy(predictions)(weights), expected, atol=1e-15)
+    assert entropy(predictions[:, 0])(weights).shape == (3,)
+
+
+def test_an_interval_of_an_entropy_needs_and_gets_its_shift():
+    every_class_once = np.arange(200)
+    biased = bootstrap(entropy(every_class_once), 200)
+    shifted = bootstrap(entropy(every_class_once), 200, recentred=True)
+    assert biased.high < biased.value == pytest.approx(np.log(200))
+    assert shifted.low < shifted.value < shifted.high
+    assert shifted.high - shifted.low == pytest.approx(biased.high - biased.low)
 
 
 def test_where_there_is_no_number_there_is_a_dash():

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import sparse, special
 
 from captum_layermask.errors import InputError
 
-__all__ = ["Interval", "Statistic", "bootstrap", "mean", "ratio"]
+__all__ = ["Interval", "Statistic", "bootstrap", "entropy", "mean", "ratio"]
 
 _Numbers = NDArray[np.float64]
 
@@ -38,13 +39,16 @@ class Interval:
     low: _Numbers
     high: _Numbers
 
+    def __iter__(self) -> Iterator[_Numbers]:
+        return iter((self.value, self.low, self.high))
+
     def __getitem__(self, index: Any) -> Interval:
         return Interval(*(np.asarray(numbers, float)[index] for numbers in (self.value, self.low, self.high)))
 
     def __format__(self, numbers: str) -> str:
         if np.isnan(self.value):
             return "–"
-        value, low, high = (format(float(number), numbers) for number in (self.value, self.low, self.high))
+        value, low, high = (format(float(number), numbers) for number in self)
         return f"{value} [{low}, {high}]"
 
     def __str__(self) -> str:
@@ -52,7 +56,13 @@ class Interval:
 
 
 def bootstrap(
-    statistic: Statistic, images: int, *, resamples: int = 1000, confidence: float = 0.95, seed: int = 0
+    statistic: Statistic,
+    images: int,
+    *,
+    resamples: int = 1000,
+    confidence: float = 0.95,
+    seed: int = 0,
+    recentred: bool = False,
 ) -> Interval:
     """The percentile interval of a statistic of images that are drawn with replacement.
 
@@ -67,6 +77,8 @@ def bootstrap(
         resamples: how many times N images are drawn.
         confidence: of the interval, in (0, 1).
         seed: of the resamples.
+        recentred: shift the resamples so that their mean is the value. Means need no shift. An entropy does:
+            a resample holds about 63 % of the images, so its entropy lies below that of all of them.
 
     Raises:
         InputError: no images, no resamples, or a confidence outside (0, 1).
@@ -78,13 +90,15 @@ def bootstrap(
         )
     generator = np.random.default_rng(seed)
     rows = max(1, _WEIGHTS_AT_ONCE // images)
-    drawn = [
+    parts = [
         statistic(np.stack([_drawn(images, generator) for _ in range(min(rows, resamples - start))]))
         for start in range(0, resamples, rows)
     ]
+    drawn = np.concatenate(parts)
     value = np.asarray(statistic(np.ones((1, images))), float)[0]
-    low, high = _quantiles(np.concatenate(drawn), (1 - confidence) / 2)
-    return Interval(value, low, high)
+    shift = value - drawn.mean(0) if recentred else 0.0
+    low, high = _quantiles(drawn, (1 - confidence) / 2)
+    return Interval(value, low + shift, high + shift)
 
 
 def mean(values: ArrayLike) -> Statistic:
@@ -112,6 +126,31 @@ def ratio(numerators: ArrayLike, denominators: ArrayLike) -> Statistic:
             return _weighted(weights, above) / _weighted(weights, below)
 
     return statistic
+
+
+def entropy(predictions: ArrayLike) -> Statistic:
+    """The entropy, in nats, of the histogram of predicted classes.
+
+    Args:
+        predictions: integers N×…, a class index for each image.
+    """
+    classes, indices = np.unique(np.asarray(predictions), return_inverse=True)
+    indices = indices.reshape(np.shape(predictions))
+    images, shape = len(indices), indices.shape[1:]
+    columns = indices.reshape(images, -1).T
+
+    def statistic(weights: _Numbers) -> _Numbers:
+        return np.stack([_entropy(weights, column, len(classes)) for column in columns], 1).reshape(
+            -1, *shape
+        )
+
+    return statistic
+
+
+def _entropy(weights: _Numbers, column: NDArray[np.int64], classes: int) -> _Numbers:
+    images = len(column)
+    one_hot = sparse.csr_array((np.ones(images), (column, np.arange(images))), (classes, images))
+    return special.entr((one_hot @ weights.T) / images).sum(0)
 
 
 def _drawn(images: int, generator: np.random.Generator) -> _Numbers:
