@@ -239,6 +239,7 @@ class GridPointingGame(Mean):
 
     def __init__(self, side: int = 2, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        _check_side(side)
         self.side = side
 
     def update(self, attributions: Tensor, cell: Tensor) -> None:
@@ -255,6 +256,11 @@ def _scaled(vectors: Tensor) -> Tensor:
 def _check_k(k: int) -> None:
     if k < 1:
         raise InputError(f"k is {k}; give at least 1 segment.")
+
+
+def _check_side(side: int) -> None:
+    if side < 1:
+        raise InputError(f"side is {side}; give at least 1 cell.")
 
 
 def _check_importance(importance: Tensor, segments: Tensor) -> tuple[Tensor, Tensor]:
@@ -297,8 +303,7 @@ def _check_mask(mask: Tensor, segments: Tensor) -> Tensor:
 
 
 def _check_mosaics(attributions: Tensor, cell: Tensor, side: int) -> None:
-    if side < 1:
-        raise InputError(f"side is {side}; give at least 1 cell.")
+    _check_side(side)
     fits = attributions.dim() == 4 and not any(length % side for length in attributions.shape[2:])
     if not attributions.is_floating_point() or not fits:
         raise InputError(

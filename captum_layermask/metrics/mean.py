@@ -5,7 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torchmetrics import MeanMetric
+
+from captum_layermask.errors import MissingPackageError
+
+try:
+    from torchmetrics import MeanMetric
+except ModuleNotFoundError as error:
+    if error.name != "torchmetrics":
+        raise
+    raise MissingPackageError(
+        "this needs the Python package torchmetrics, which is not installed; "
+        "run: pip install 'captum-layermask[evaluate]'",
+        name="torchmetrics",
+    ) from error
 
 
 class Mean(MeanMetric):  # type: ignore[misc]
