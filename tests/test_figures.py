@@ -12,6 +12,7 @@ from torch import nn
 from captum_layermask import REMOVALS, Colors, make_forward
 from captum_layermask.evaluate.bootstrap import Interval
 from captum_layermask.evaluate.figures import (
+    attribution_picture,
     plot_curves,
     plot_pictures,
     plot_shape,
@@ -128,3 +129,14 @@ def test_what_remains_is_what_the_network_sees():
         else:
             assert hole.min() == pytest.approx(0.85)
             assert set(np.unique(hole)) == {hole.min(), 1.0}
+
+
+def test_an_explanation_is_green_where_it_speaks_for_the_class():
+    segments = torch.tensor([[[[0, 1], [2, 2]]]])
+    picture = attribution_picture([2.0, -1.0, 0.0], segments)
+    assert picture.shape == (2, 2, 3)
+    assert to_hex(picture[0, 0]) == "#1a9641"
+    assert picture[0, 1].argmax() == 0
+    assert picture[0, 1].min() > 0.4
+    np.testing.assert_allclose(picture[1], 1, atol=0.01)
+    np.testing.assert_allclose(attribution_picture([0.0], segments * 0), 1, atol=0.01)

@@ -20,9 +20,18 @@ from captum_layermask.evaluate.bootstrap import Interval
 from captum_layermask.filling import FilledForward
 from captum_layermask.forward import RemovalForward
 from captum_layermask.mask import Mask
+from captum_layermask.plots import DIVERGING
 from captum_layermask.removals import REMOVALS
 
-__all__ = ["plot_curves", "plot_pictures", "plot_shape", "remaining_picture", "way_color"]
+__all__ = [
+    "as_picture",
+    "attribution_picture",
+    "plot_curves",
+    "plot_pictures",
+    "plot_shape",
+    "remaining_picture",
+    "way_color",
+]
 
 #: Okabe & Ito's colours, which colour-blind readers tell apart, for the ways of the paper's tables.
 _COLORS = {
@@ -59,14 +68,19 @@ def way_color(way: str) -> str:
 
 
 def plot_curves(
-    fractions: Sequence[float], panels: Mapping[str, Mapping[str, Interval]], caption: str
+    fractions: Sequence[float],
+    panels: Mapping[str, Mapping[str, Interval]],
+    caption: str,
+    *,
+    across: str = "fraction of segments removed",
 ) -> Figure:
     """Draw metrics against the fraction of segments removed: a panel for each, a line for each way.
 
     Args:
-        fractions: F numbers in [0, 1].
+        fractions: F numbers, ascending.
         panels: name of the metric → key of ``REMOVALS`` → its values and intervals (the bands), of shape F.
         caption: kept as the figure's label.
+        across: what the fractions are.
 
     Returns:
         A figure that no global state refers to.
@@ -87,7 +101,7 @@ def plot_curves(
             axis.fill_between(fractions, low, high, color=way_color(way), alpha=0.18, linewidth=0)
             axis.plot(fractions, value, color=way_color(way), **_line(way, ways))
         axis.set_title(title, fontsize="medium", loc="left")
-        axis.set_xlabel("fraction of segments removed")
+        axis.set_xlabel(across)
         axis.set_xlim(min(fractions), max(fractions))
         axis.set_ylim(bottom=0)
         _lighten(axis)
@@ -194,7 +208,27 @@ def remaining_picture(forward: RemovalForward, pixels: Tensor, visible: Tensor) 
         height, width = pixels.shape[2:]
         cells = torch.arange(height)[:, None] // 4 + torch.arange(width) // 4
         picture = torch.where(visible, pixels, torch.where(cells % 2 == 0, 1.0, 0.85).to(pixels))
-    return picture[0].clamp(0, 1).permute(1, 2, 0).double().cpu().numpy()
+    return as_picture(picture)
+
+
+def attribution_picture(importance: Sequence[float], segments: Tensor) -> NDArray[np.float64]:
+    """An explanation to look at: green segments speak for the class, red ones against it.
+
+    Args:
+        importance: K numbers, one for each segment. The colours of the largest magnitude are full.
+        segments: LongTensor 1×1×H×W, ids from 0 to K − 1.
+
+    Returns:
+        H×W×3 in [0, 1].
+    """
+    values = np.asarray(importance, float)
+    limit = np.abs(values).max() or 1.0
+    return DIVERGING((values / limit + 1) / 2)[segments[0, 0].cpu().numpy(), :3]
+
+
+def as_picture(pixels: Tensor) -> NDArray[np.float64]:
+    """Pixels 1×3×H×W as H×W×3 in [0, 1]."""
+    return pixels[0].clamp(0, 1).permute(1, 2, 0).double().cpu().numpy()
 
 
 def _figure(width: float, height: float, caption: str) -> Figure:
