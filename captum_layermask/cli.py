@@ -172,10 +172,9 @@ def _load(image: Path | None, model: str, segments: str, n_segments: int | None)
     loaded = load_model(model)
     pixels = loaded.preprocess(picture)
     count = {} if n_segments is None else {"n_segments": n_segments}
-    mean, std = (getattr(loaded.normalize, name).flatten().tolist() for name in ("mean", "std"))
     return _Scene(
-        network=nn.Sequential(loaded.normalize, loaded.model),
-        colors=Colors(mean, std, normalized=False),
+        network=loaded.network,
+        colors=loaded.colors,
         categories=loaded.categories,
         pixels=pixels,
         segments=SEGMENTERS[segments](pixels, **count),
