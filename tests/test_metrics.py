@@ -469,11 +469,11 @@ ONE = torch.zeros(1, 4), quadrants(), quadrants() == 1
         (TopKJaccard(), (*ONE[:2], ONE[2] * math.nan), "values outside"),
         (GridPointingGame(), (torch.zeros(1, 1, 4, 5), LABELS[:1]), "multiples of 2"),
         (GridPointingGame(), (torch.zeros(1, 4, 4), LABELS[:1]), "give floats N×C×H×W"),
-        (GridPointingGame(), (torch.zeros(1, 1, 4, 4), LABELS), "1 attributions and 2 cells"),
+        (GridPointingGame(), (torch.zeros(1, 1, 4, 4), LABELS), "a LongTensor of the 1 cells"),
         (
             GridPointingGame(),
             (torch.zeros(1, 1, 4, 4), torch.tensor([4])),
-            "cell hold an index outside 0 … 3",
+            "each from 0 to 3",
         ),
         (GridPointingGame(), (torch.full((1, 1, 4, 4), math.inf), LABELS[:1]), "NaN or infinity"),
     ],

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from captum_layermask.errors import InputError
-from captum_layermask.metrics.checks import check_classes, check_pair
+from captum_layermask.metrics.checks import check_pair
 from captum_layermask.metrics.mean import Mean
 
 __all__ = [
@@ -118,13 +118,13 @@ def grid_pointing_game(attributions: Tensor, cell: Tensor, side: int = 2) -> Ten
     """Share of the positive attribution that falls into the right cell of a mosaic, in [0, 1].
 
     A mosaic is made of side×side images of different classes; the attributions are those of the class of
-    one of them. Where no attribution is positive the share is 0: nothing was found. Evenly spread it is 1
-    / side².
+    one of them. Where no attribution is positive the share is 0: nothing was found. Attribution that is the
+    same everywhere gives 1 / side².
 
     Args:
         attributions: float N×C×H×W, of N mosaics; channels are added up, then what is negative is left out.
             H and W are multiples of ``side``.
-        cell: integers N, the cell that shows the explained class, 0 to side² − 1 in reading order.
+        cell: LongTensor N, the cell that shows the explained class, 0 to side² − 1 in reading order.
         side: cells along each side of the mosaic.
 
     Returns:
@@ -141,7 +141,7 @@ def grid_pointing_game(attributions: Tensor, cell: Tensor, side: int = 2) -> Ten
     positive = _scaled(attributions.double().sum(1).clamp(min=0).flatten(1))
     tiles = positive.view(count, side, height // side, side, width // side).sum((2, 4)).flatten(1)
     total = tiles.sum(1)
-    share = tiles.gather(1, cell.long()[:, None])[:, 0] / total
+    share = tiles.gather(1, cell[:, None])[:, 0] / total
     return share.masked_fill(total == 0, 0)
 
 
@@ -304,16 +304,17 @@ def _check_mask(mask: Tensor, segments: Tensor) -> Tensor:
 
 def _check_mosaics(attributions: Tensor, cell: Tensor, side: int) -> None:
     _check_side(side)
-    fits = attributions.dim() == 4 and not any(length % side for length in attributions.shape[2:])
+    shape = attributions.shape
+    fits = len(shape) == 4 and 0 not in shape and not any(length % side for length in shape[2:])
     if not attributions.is_floating_point() or not fits:
         raise InputError(
-            f"attributions are {attributions.dtype} of shape {tuple(attributions.shape)}; give floats "
+            f"attributions are {attributions.dtype} of shape {tuple(shape)}; give floats "
             f"N×C×H×W with H and W multiples of {side}."
         )
     if not attributions.isfinite().all():
         raise InputError("attributions hold NaN or infinity; give a finite value for each pixel.")
-    check_classes("cell", cell, side * side)
-    if len(cell) != len(attributions):
+    if cell.dtype != torch.long or cell.shape != shape[:1] or not 0 <= cell.min() <= cell.max() < side**2:
         raise InputError(
-            f"there are {len(attributions)} attributions and {len(cell)} cells; give one for each."
+            f"cell is {cell.dtype} of shape {tuple(cell.shape)}; give a LongTensor of the {shape[0]} cells "
+            f"that show the explained classes, each from 0 to {side**2 - 1}."
         )

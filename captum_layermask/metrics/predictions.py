@@ -89,9 +89,8 @@ class UnchangedPredictions(Mean):
 class WordNetSimilarity(Mean):
     """Mean Wu–Palmer similarity of predicted and true ImageNet classes, in (0, 1].
 
-    A near miss counts more than a far one. An exact hit counts 1 for 893 of the classes, and a little
-    less for the
-    others: see ``captum_layermask.wordnet.wu_palmer``, which follows nltk.
+    A near miss counts more than a far one. An exact hit counts 1 for 893 of the classes, and 0.72
+    to 0.93 for the others: see ``captum_layermask.wordnet.wu_palmer``, which follows nltk.
 
     Source: §4.1 of Balasubramanian & Feizi.
     """
