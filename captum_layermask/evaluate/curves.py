@@ -1,0 +1,220 @@
+"""Experiment: more and more segments of an image are removed (§4.1 of the paper, Fig. 4, Tables 1 and 3)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import torch
+from captum.attr import Saliency
+from torch import Tensor
+
+from captum_layermask.errors import InputError, UnknownNameError
+from captum_layermask.evaluate.curves_report import curves_report
+from captum_layermask.evaluate.dataset import Dataset
+from captum_layermask.evaluate.orders import ORDERS, removal_order, segment_sums
+from captum_layermask.evaluate.report import Report
+from captum_layermask.evaluate.seeds import stable_seed
+from captum_layermask.forward import RemovalForward
+from captum_layermask.models import LoadedModel
+from captum_layermask.removals import REMOVALS, make_forward
+from captum_layermask.segments import SEGMENTERS
+
+__all__ = ["Curves"]
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """What the units of an image share.
+
+    Attributes:
+        image: id.
+        pixels: float F×3×H×W in [0, 1], the image once for each fraction, channels last in memory.
+        segments: segmentation → LongTensor 1×1×H×W.
+        places: segmentation and order → LongTensor 1×1×H×W, when the segment of a pixel is removed: 0 first.
+    """
+
+    image: str
+    pixels: Tensor
+    segments: Mapping[str, Tensor]
+    places: Mapping[tuple[str, str], Tensor]
+
+
+class Curves:
+    """Predictions while more and more segments of an image are removed, in several orders and ways.
+
+    A unit of work is an image, a segmentation, an order and a way; all its fractions are one batch.
+
+    Where the dataset has no saliency maps, the saliency of a pixel is the gradient of the true class's logit
+    there (Simonyan et al., 2013; Captum's ``Saliency``), its largest absolute value over the channels. It
+    needs no baseline: a method that fills with a colour would favour one of the ways that are compared.
+
+    Args:
+        model: the classifier.
+        data: images with their classes.
+        missing: keys of ``REMOVALS``.
+        segments: keys of ``SEGMENTERS``.
+        orders: keys of ``ORDERS``.
+        fractions: how many fractions of the segments to remove, evenly from 0 to 1; at least 2.
+        n_segments: about how many segments to make. The paper's 196 are the squares of 16×16 pixels of an
+            image of 224×224.
+        seed: of the random order, and of ways that draw noise.
+
+    Raises:
+        UnknownNameError: there is no such way, segmentation or order.
+        InputError: a way cannot work with this model, or a count is too small.
+    """
+
+    name = "curves"
+    schema = pa.schema(
+        [
+            ("image", pa.string()),
+            ("unit", pa.string()),
+            *((name, pa.dictionary(pa.int32(), pa.string())) for name in ("segmentation", "order", "way")),
+            ("fraction", pa.float64()),
+            ("label", pa.int32()),
+            ("predicted", pa.int32()),
+            ("vanished", pa.bool_()),
+            ("segments", pa.int32()),
+        ]
+    )
+
+    def __init__(
+        self,
+        model: LoadedModel,
+        data: Dataset,
+        *,
+        missing: Sequence[str] = ("layer", "grey", "black"),
+        segments: Sequence[str] = tuple(SEGMENTERS),
+        orders: Sequence[str] = tuple(ORDERS),
+        fractions: int = 11,
+        n_segments: int = 196,
+        seed: int = 0,
+    ) -> None:
+        if fractions < 2:
+            raise InputError(f"the number of fractions is {fractions}; give at least 2, for 0 and 1.")
+        if n_segments < 1:
+            raise InputError(f"the number of segments is {n_segments}; give at least 1.")
+        _check_known("segmentation", segments, SEGMENTERS)
+        _check_known("order", orders, ORDERS)
+        self.model, self.data = model, data
+        self.images: Sequence[str] = data.images
+        self.missing, self.segmentations, self.orders = tuple(missing), tuple(segments), tuple(orders)
+        self.steps = fractions - 1
+        self.n_segments, self.seed = n_segments, seed
+        self.settings = {
+            "experiment": self.name,
+            "model": model.name,
+            "data": {"images": len(data.images), "digest": data.digest},
+            "missing": list(missing),
+            "segments": list(segments),
+            "n_segments": n_segments,
+            "orders": list(orders),
+            "fractions": fractions,
+            "saliency": "maps" if data.saliency_maps else "gradient",
+            "seed": seed,
+        }
+        self.forward_seconds = 0.0
+        self._network = model.network
+        self._forwards = {way: self._forward(way) for way in missing if not _paints_hidden(way)}
+
+    def units(self, image: str) -> list[str]:
+        """Segmentation, order and way, with ``/`` between them."""
+        return [
+            f"{segmentation}/{order}/{way}"
+            for segmentation in self.segmentations
+            for order in self.orders
+            for way in self.missing
+        ]
+
+    def open(self, image: str) -> _Opened:
+        """Read the image, cut it into segments and put those in order.
+
+        Raises:
+            InputError: the image or its saliency map cannot be read.
+        """
+        pixels = self.data.pixels(image, self.model.preprocess)
+        saliency = self._saliency(image, pixels)
+        segments, places = {}, {}
+        for segmentation in self.segmentations:
+            ids = SEGMENTERS[segmentation](pixels, n_segments=self.n_segments)
+            sums = segment_sums(ids, saliency)
+            segments[segmentation] = ids
+            for order in self.orders:
+                seed = stable_seed(self.seed, image, segmentation, order)
+                places[segmentation, order] = removal_order(order, sums, seed).argsort()[ids]
+        batch = pixels.expand(self.steps + 1, -1, -1, -1)
+        return _Opened(image, batch.contiguous(memory_format=torch.channels_last), segments, places)
+
+    def work(self, opened: _Opened, unit: str) -> list[dict[str, Any]]:
+        """Predict with each fraction of the segments removed."""
+        segmentation, order, way = unit.split("/")
+        segments = opened.segments[segmentation]
+        count = int(segments.max()) + 1
+        removed = torch.tensor([_share(step, self.steps, count) for step in range(self.steps + 1)])
+        visible = opened.places[segmentation, order] >= removed.view(-1, 1, 1, 1)
+        forward = self._forwards.get(way) or self._forward(way, opened.pixels[:1], segments)
+        start = time.perf_counter()
+        with torch.no_grad():
+            logits = forward(opened.pixels, mask=visible)
+        self.forward_seconds += time.perf_counter() - start
+        if logits.shape != (len(visible), len(self.model.categories)):
+            raise InputError(
+                f"the network returned {tuple(logits.shape)} for {len(visible)} images and "
+                f"{len(self.model.categories)} class names; give a classifier and a name for each class."
+            )
+        vanished = getattr(forward, "vanished", None)
+        return [
+            {
+                "segmentation": segmentation,
+                "order": order,
+                "way": way,
+                "fraction": step / self.steps,
+                "label": self.data.labels[opened.image],
+                "predicted": int(logits[step].argmax()),
+                "vanished": vanished is not None and bool(vanished[step]),
+                "segments": count,
+            }
+            for step in range(self.steps + 1)
+        ]
+
+    def report(self, records: pa.Table) -> Report:
+        """Tables 1 and 3, Fig. 4, and what is behind them."""
+        return curves_report(records, self.settings, len(self.model.categories))
+
+    def _forward(
+        self, way: str, reference: Tensor | None = None, segments: Tensor | None = None
+    ) -> RemovalForward:
+        return make_forward(
+            way,
+            self._network,
+            colors=self.model.colors,
+            reference=reference,
+            segments=segments,
+            seed=self.seed,
+        )
+
+    def _saliency(self, image: str, pixels: Tensor) -> Tensor:
+        if self.data.saliency_maps:
+            return self.data.saliency(image, self.model.preprocess)
+        leaf = pixels.clone(memory_format=torch.channels_last).requires_grad_()
+        gradient = Saliency(self._network).attribute(leaf, target=self.data.labels[image])
+        return gradient.amax(1, keepdim=True)
+
+
+def _check_known(kind: str, names: Sequence[str], known: Mapping[str, Any]) -> None:
+    for name in names:
+        if name not in known:
+            raise UnknownNameError(kind, name, known, hint=f"Give some of {', '.join(known)}.")
+
+
+def _paints_hidden(way: str) -> bool:
+    return way in REMOVALS and REMOVALS[way].leaks
+
+
+def _share(step: int, steps: int, count: int) -> int:
+    """``step / steps`` of ``count``, rounded to the nearest whole number, halves up."""
+    return (2 * step * count + steps) // (2 * steps)
