@@ -87,7 +87,7 @@ def test_where_there_is_no_number_there_is_a_dash():
 
 def test_an_interval_prints_its_three_numbers():
     interval = Interval(*map(np.float64, (-0.04, -0.1, 0.02)))
-    assert str(interval) == "-0.040 [-0.100, 0.020]"
+    assert str(interval) == f"{interval}" == "-0.040 [-0.100, 0.020]"
     assert f"{interval:+.1f}" == "-0.0 [-0.1, +0.0]"
 
 

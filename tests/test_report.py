@@ -1,6 +1,7 @@
 """The report: tables that can be compared byte by byte, one page that needs nothing else."""
 
 import base64
+import dataclasses
 import html.parser
 import json
 import re
@@ -129,6 +130,16 @@ def test_every_link_within_the_page_has_its_goal(folder):
     links = {attributes["href"] for tag, attributes in found if tag == "a"}
     assert links
     assert links <= {f"#{goal}" for goal in goals}
+
+
+def test_long_tables_come_after_the_figures(tmp_path):
+    long = Table("By class", "Many.", ("class",), (("cat",),) * 41)
+    write_report(dataclasses.replace(report(), tables=(long, TABLE)), tmp_path, {})
+    page = (tmp_path / "report.html").read_text()
+    places = [page.index(f'<section id="{name}"') for name in ("table-2", "figures", "table-1", "settings")]
+    assert places == sorted(places)
+    text = (tmp_path / "tables.md").read_text()
+    assert text.index("## By class") < text.index("## Accuracy")
 
 
 def test_a_folder_that_cannot_be_made_is_an_error(tmp_path):

@@ -48,11 +48,11 @@ class Interval:
     def __format__(self, numbers: str) -> str:
         if np.isnan(self.value):
             return "–"
-        value, low, high = (format(float(number), numbers) for number in self)
+        value, low, high = (format(float(number), numbers or ".3f") for number in self)
         return f"{value} [{low}, {high}]"
 
     def __str__(self) -> str:
-        return format(self, ".3f")
+        return format(self)
 
 
 def bootstrap(

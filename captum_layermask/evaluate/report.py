@@ -23,6 +23,9 @@ __all__ = ["Report", "Table", "markdown", "write_report"]
 
 _PACKAGES = ("captum-layermask", "torch", "torchvision", "captum", "torchmetrics", "scikit-image", "numpy")
 
+#: Longer tables come after the figures of the page.
+_SHORT = 40
+
 
 @dataclass(frozen=True)
 class Table:
@@ -118,10 +121,12 @@ def _page(report: Report, pictures: Mapping[str, bytes], about: dict[str, Any]) 
         (name, str(figure.get_label()), base64.b64encode(pictures[name]).decode())
         for name, figure in report.figures.items()
     ]
+    tables = [(f"table-{number}", table, _sides(table)) for number, table in enumerate(report.tables, 1)]
     return environment.get_template("report.html.jinja").render(
         report=report,
         figures=figures,
-        tables=[(table, _sides(table)) for table in report.tables],
+        tables=[entry for entry in tables if len(entry[1].rows) <= _SHORT],
+        long_tables=[entry for entry in tables if len(entry[1].rows) > _SHORT],
         about=about,
     )
 
