@@ -114,7 +114,7 @@ class Curves:
             "n_segments": n_segments,
             "orders": list(orders),
             "fractions": fractions,
-            "saliency": "maps" if data.saliency_maps else "gradient",
+            "saliency": self._source_of_saliency(),
             "seed": seed,
         }
         self.forward_seconds = 0.0
@@ -138,7 +138,8 @@ class Curves:
         """
         pixels = self.data.pixels(image, self.model.preprocess)
         saliency = self._saliency(image, pixels)
-        segments, places = {}, {}
+        segments: dict[str, Tensor] = {}
+        places: dict[tuple[str, str], Tensor] = {}
         for segmentation in self.segmentations:
             ids = SEGMENTERS[segmentation](pixels, n_segments=self.n_segments)
             sums = segment_sums(ids, saliency)
@@ -197,8 +198,16 @@ class Curves:
             seed=self.seed,
         )
 
+    def _source_of_saliency(self) -> str:
+        if set(self.orders) <= {"random"}:
+            return "none"
+        return "maps" if self.data.saliency_maps else "gradient"
+
     def _saliency(self, image: str, pixels: Tensor) -> Tensor:
-        if self.data.saliency_maps:
+        """Float 1×1×H×W."""
+        if self.settings["saliency"] == "none":
+            return torch.zeros_like(pixels[:, :1])
+        if self.settings["saliency"] == "maps":
             return self.data.saliency(image, self.model.preprocess)
         leaf = pixels.clone(memory_format=torch.channels_last).requires_grad_()
         gradient = Saliency(self._network).attribute(leaf, target=self.data.labels[image])

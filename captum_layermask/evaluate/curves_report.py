@@ -27,6 +27,7 @@ _SEGMENTATIONS = {"quickshift": "quickshift", "grid": "squares", "slic": "SLIC"}
 _VANISHED = "Vanished: samples of which nothing visible reached the head of the network."
 
 _SALIENCY = {
+    "none": "not asked for",
     "maps": "the saliency maps that were given",
     "gradient": "the absolute gradient of the true class's logit, for want of saliency maps",
 }

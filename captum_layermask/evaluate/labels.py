@@ -103,7 +103,7 @@ def _read_devkit(truth: Path, meta: Path) -> dict[str, int]:
         }
         ids = map(int, truth.read_text().split())
         return {f"ILSVRC2012_val_{number:08d}": indices[id_] for number, id_ in enumerate(ids, 1)}
-    except (OSError, LookupError, TypeError, ValueError) as error:
+    except (OSError, LookupError, TypeError, ValueError, scipy.io.matlab.MatReadError) as error:
         raise InputError(
             f"cannot read labels from {str(truth)!r} and {str(meta)!r}; give them as the devkit has them."
         ) from error

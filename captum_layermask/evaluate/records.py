@@ -7,7 +7,7 @@ import os
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -157,7 +157,8 @@ def _whole_file(path: Path) -> Iterator[Path]:
         reason = error.strerror or type(error).__name__
         raise InputError(f"cannot write {str(path)!r} ({reason}); choose another place.") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def _parts(out: Path) -> list[Path]:
