@@ -1,5 +1,6 @@
 """The experiment on explanations: every measure against a slow transcription, every table by hand."""
 
+import json
 import math
 
 import numpy as np
@@ -8,8 +9,10 @@ import pytest
 import torch
 from coloured import CLASSES, COLORS, SIZE, answer, draw, mean_colour_model
 from PIL import Image
+from typer.testing import CliRunner
 
 from captum_layermask import REMOVALS, InputError, Removal, UnknownNameError
+from captum_layermask.evaluate import cli
 from captum_layermask.evaluate.dataset import find_images
 from captum_layermask.evaluate.figures import way_color
 from captum_layermask.evaluate.lime import Lime
@@ -330,3 +333,19 @@ def test_unknown_names_are_errors(pictures):
         lime(pictures, segments=("gird",))
     with pytest.raises(UnknownNameError, match="way of removing"):
         lime(pictures, missing=("gray",))
+
+
+def test_the_command_has_the_options(pictures, tmp_path, monkeypatch):
+    monkeypatch.setattr(cli, "load_model", lambda name: mean_colour_model(PAINT))
+    arguments = [
+        *("lime", "--data", str(pictures / "images"), "--masks", str(pictures / "masks")),
+        *("--out", str(tmp_path), "--missing", "layer", "--segments", "grid", "--n-segments", "16"),
+        *("--n-samples", "20", "--top", "2,4", "--mosaics", "1", "--batch-size", "8", "--limit", "4"),
+    ]
+    result = CliRunner().invoke(cli.app, arguments, catch_exceptions=False)
+    assert result.exit_code == 0
+    assert "top-4 Jaccard similarity ↑, grid" in result.stdout
+    about = json.loads((tmp_path / "report.json").read_text())
+    assert (about["facts"]["images"], about["facts"]["mosaics"]) == (4, 1)
+    with pytest.raises(InputError, match="no list of numbers"):
+        CliRunner().invoke(cli.app, [*arguments, "--top", "2;4"], catch_exceptions=False)

@@ -9,9 +9,11 @@ import torch
 from coloured import CLASSES, SIZE, answer, draw, mean_colour_model
 from PIL import Image
 from torch import nn
+from typer.testing import CliRunner
 
 from captum_layermask import REMOVALS
 from captum_layermask.errors import InputError
+from captum_layermask.evaluate import cli
 from captum_layermask.evaluate.dataset import find_images
 from captum_layermask.evaluate.objects import object_classes, objects_with_classes
 from captum_layermask.evaluate.report import write_report
@@ -267,3 +269,21 @@ def test_the_report_is_written(pictures, tmp_path):
     assert set(report.figures) == {"shape", "examples"}
     assert report.facts["masks"] == 12
     assert "blue" in (tmp_path / "tables.md").read_text()
+
+
+def test_the_command_runs_reports_and_goes_on(pictures, tmp_path, monkeypatch):
+    monkeypatch.setattr(cli, "load_model", lambda name: mean_colour_model(REDDISH))
+    arguments = [
+        *("shape", "--data", str(pictures / "images"), "--masks", str(pictures / "masks")),
+        *("--out", str(tmp_path), "--missing", "layer,grey", "--pairs", "2", "--seed", "3"),
+    ]
+    runner = CliRunner()
+    first = runner.invoke(cli.app, arguments, catch_exceptions=False)
+    assert first.exit_code == 0
+    assert "Accuracy with object mask and broken mask" in first.stdout
+    tables = (tmp_path / "tables.md").read_bytes()
+    again = runner.invoke(cli.app, arguments, catch_exceptions=False)
+    assert "all was recorded before" in again.stdout
+    assert (tmp_path / "tables.md").read_bytes() == tables
+    with pytest.raises(InputError, match="seed"):
+        runner.invoke(cli.app, [*arguments[:-1], "4"], catch_exceptions=False)

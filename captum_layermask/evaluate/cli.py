@@ -1,4 +1,4 @@
-"""The command line: ``captum-layermask evaluate curves``."""
+"""The command line: ``captum-layermask evaluate curves``, ``shape`` and ``lime``."""
 
 from __future__ import annotations
 
@@ -39,6 +39,8 @@ def _group() -> None:
 
 _ALL_SEGMENTATIONS = ",".join(SEGMENTERS)
 _ALL_ORDERS = ",".join(ORDERS)
+
+_MASKS = "Folder of object masks <image>.<category>.png; white is the object."
 
 _Data = Annotated[
     Path,
@@ -119,6 +121,70 @@ def curves(
         typer.echo(f"1000 images × {fractions} fractions × 3 ways would take {seconds:.0f} s at this speed")
 
 
+@app.command()
+def shape(
+    data: _Data,
+    masks: Annotated[Path, typer.Option(help=_MASKS)],
+    out: _Out,
+    model: _Model = "efficientnet-lite0",
+    missing: _Missing = "layer,grey,black",
+    pairs: Annotated[int, typer.Option(help="On how many images of other classes each mask is laid.")] = 8,
+    limit: _Limit = None,
+    seed: _Seed = 0,
+    threads: _Threads = None,
+) -> None:
+    """Hide objects by their own masks and by broken ones: does the shape tell the class (§4.2, Fig. 6)?"""
+    from captum_layermask.evaluate.dataset import find_images
+    from captum_layermask.evaluate.shape import Shape
+
+    _use_threads(threads)
+    loaded = load_model(model)
+    images = find_images(data, loaded.categories, masks=masks, limit=limit, labelled=False)
+    _evaluate(Shape(loaded, images, missing=_names(missing), pairs=pairs, seed=seed), out)
+
+
+@app.command()
+def lime(
+    data: _Data,
+    out: _Out,
+    masks: Annotated[
+        Path | None, typer.Option(help=_MASKS, show_default="no alignment, no Jaccard similarity")
+    ] = None,
+    model: _Model = "efficientnet-lite0",
+    missing: _Missing = "layer,grey,black",
+    segments: _Segments = _ALL_SEGMENTATIONS,
+    n_segments: _SegmentCount = 196,
+    n_samples: Annotated[int, typer.Option(help="Perturbed images for each explanation.")] = 500,
+    top: Annotated[
+        str, typer.Option(help="How many of the most important segments to remove, with commas between.")
+    ] = "10,20,30",
+    mosaics: Annotated[int, typer.Option(help="Mosaics of four images for the Grid Pointing Game.")] = 30,
+    batch_size: Annotated[int, typer.Option(help="Perturbed images per call of the model.")] = 16,
+    limit: _Limit = None,
+    seed: _Seed = 0,
+    threads: _Threads = None,
+) -> None:
+    """Explain predictions by LIME under each way, and measure the explanations (§4.4, Table 2)."""
+    from captum_layermask.evaluate.dataset import find_images
+    from captum_layermask.evaluate.lime import Lime
+
+    _use_threads(threads)
+    loaded = load_model(model)
+    experiment = Lime(
+        loaded,
+        find_images(data, loaded.categories, masks=masks, limit=limit, labelled=False),
+        missing=_names(missing),
+        segments=_names(segments),
+        n_segments=n_segments,
+        n_samples=n_samples,
+        top=_numbers(top),
+        mosaics=mosaics,
+        batch_size=batch_size,
+        seed=seed,
+    )
+    _evaluate(experiment, out)
+
+
 def _evaluate(experiment: Experiment, out: Path) -> Outcome | None:
     """Run an experiment, write its report and print the tables; processes but the first only run."""
     from captum_layermask.evaluate.report import markdown, write_report
@@ -154,6 +220,13 @@ def _speed(facts: dict[str, Any]) -> str:
 def _names(text: str) -> list[str]:
     """The names that an option lists, each once."""
     return list(dict.fromkeys(name.strip() for name in text.split(",")))
+
+
+def _numbers(text: str) -> list[int]:
+    try:
+        return [int(number) for number in text.split(",")]
+    except ValueError:
+        raise InputError(f"{text!r} is no list of numbers; give some such as 10,20,30.") from None
 
 
 def _use_threads(threads: int | None) -> None:

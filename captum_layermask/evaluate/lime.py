@@ -122,7 +122,7 @@ class Lime:
         for way in self._ways:
             self._forward(way, blank, torch.zeros(1, 1, 8, 8, dtype=torch.long))
         self._mosaics = [f"mosaic-{number:04}" for number in range(mosaics)]
-        self.images = sorted([*data.images, *self._mosaics])
+        self.images: Sequence[str] = sorted([*data.images, *self._mosaics])
         self.forward_seconds = 0.0
         self.settings = {
             "experiment": self.name,

@@ -155,8 +155,8 @@ class Results:
         return Table(
             "Grid Pointing Game",
             "Share of the positive attribution that lies in the right cell of a mosaic of four images; 0.25 "
-            f"where evenly spread (Böhle et al., 2021). Mosaics: {len(self.mosaics)}, all four classes of each "
-            f"explained. {_INTERVALS}",
+            f"where evenly spread (Böhle et al., 2021). Mosaics: {len(self.mosaics)}, all four classes of "
+            f"each explained. {_INTERVALS}",
             ("missing", *(f"{segmentation} ↑" for segmentation in self._segmentations), "vanished"),
             tuple(
                 (

@@ -128,7 +128,7 @@ class Shape:
             )
         for way in self._ways:
             self._forward(way, torch.zeros(1, 3, 8, 8))
-        self.images = sorted(self._right)
+        self.images: Sequence[str] = sorted(self._right)
         self.forward_seconds = 0.0
         self.settings = {
             "experiment": self.name,
