@@ -84,7 +84,7 @@ def test_the_validation_images_with_the_labels_of_kaggle(tmp_path):
 
 def test_validation_images_need_their_labels(tmp_path):
     folder = validation(tmp_path / "val")
-    with pytest.raises(InputError, match="labels of the validation images .* are missing"):
+    with pytest.raises(InputError, match=r"labels of the validation images .* are missing"):
         find_images(folder, THOUSAND)
     save_devkit(folder / "data", [1000, 1])
     with pytest.raises(InputError, match=r"no label of .*ILSVRC2012_val_00000003"):
@@ -120,7 +120,7 @@ def test_folders_that_make_no_sense(tmp_path, names, error, what):
 def test_no_folder(tmp_path):
     for options in ({}, {"masks": tmp_path / "no"}, {"saliency": tmp_path / "no"}):
         folder = class_folders(tmp_path / "data", 1) if options else tmp_path / "no"
-        with pytest.raises(InputError, match="there is no folder .*no'"):
+        with pytest.raises(InputError, match=r"there is no folder .*no'"):
             find_images(folder, CLASSES, **options)
 
 
@@ -183,7 +183,7 @@ def test_masks_follow_the_geometry_of_their_images(tmp_path):
     Image.fromarray(white.T[:56, :56]).resize((64, 56)).save(masks / "00.v2.cat.png")
     Image.fromarray(white).save(masks / "07.cat.png")
     Image.fromarray(white).save(masks / "note.png")
-    with pytest.raises(InputError, match="no mask .* belongs to an image"):
+    with pytest.raises(InputError, match=r"no mask .* belongs to an image"):
         find_images(tmp_path / "data", CLASSES, masks=tmp_path / "data")
     data = find_images(tmp_path / "data", CLASSES, masks=masks)
     assert data.masks == {"ant/00.png": {"hot dog": masks / "00.hot dog.png"}}

@@ -193,10 +193,17 @@ def _evaluate(experiment: Experiment, out: Path) -> Outcome | None:
     outcome = run(experiment, out)
     if outcome is None:
         return None
-    for row in outcome.unreadable.to_pylist():
-        typer.echo(f"left out {row['image']}: {row['reason']}", err=True)
+    unreadable = outcome.unreadable.to_pylist()
     if not outcome.records.num_rows:
-        raise InputError("not one of the images could be read; give complete pictures.")
+        reasons = "".join(f"; the first image: {row['reason']}" for row in unreadable[:1])
+        raise InputError(f"not one image was left to evaluate{reasons}")
+    if unreadable:
+        first = unreadable[0]
+        typer.echo(
+            f"left out {len(unreadable)} images, which unreadable.parquet lists, first {first['image']}: "
+            f"{first['reason']}",
+            err=True,
+        )
     report = experiment.report(outcome.records)
     report = dataclasses.replace(report, facts=report.facts | {"this start": outcome.facts})
     write_report(report, out, outcome.settings)

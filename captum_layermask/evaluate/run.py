@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 import warnings
 from collections.abc import Iterator, Sequence
@@ -174,8 +173,6 @@ def _do(
         for (image, units), opened in zip(todo, _opened_ahead(experiment, todo), strict=True):
             if isinstance(opened, InputError):
                 unreadable.append({"image": image, "reason": str(opened)})
-                if show_progress:
-                    progress.write(f"left out {image}: {opened}", file=sys.stderr)
                 progress.update(len(units))
                 continue
             for unit in units:
