@@ -241,9 +241,9 @@ def test_the_tables_by_hand():
 
     assert table_2.header == (
         "missing",
-        "top-20 ablation accuracy ↓, grid",
-        "alignment score ↑, grid",
-        "top-20 Jaccard similarity ↑, grid",
+        "top-20 ablation accuracy ↓, squares",
+        "alignment score ↑, squares",
+        "top-20 Jaccard similarity ↑, squares",
         "vanished",
     )
     assert numbers(table_2) == [
@@ -252,8 +252,8 @@ def test_the_tables_by_hand():
     ]
     assert "0.667 [0.000, 1.000]" in table_2.caption  # accuracy of the intact images
     assert numbers(every_k) == [
-        ["grid", "layer masking", "0.667", "0.333", "0.188", "0.500", "2"],
-        ["grid", "grey", "1.000", "0.667", "0.000", "0.000", "4"],
+        ["squares", "layer masking", "0.667", "0.333", "0.188", "0.500", "2"],
+        ["squares", "grey", "1.000", "0.667", "0.000", "0.000", "4"],
     ]
     assert numbers(pointing) == [["layer masking", "0.750", "2"], ["grey", "0.250", "4"]]
     (panel,) = [axes for axes in found.figure().axes if axes.get_visible()]
@@ -264,7 +264,7 @@ def test_the_tables_by_hand():
 
 def test_what_was_not_measured_is_not_in_the_tables():
     (table_2, every_k) = results([record("a", way) for way in WAYS]).tables()
-    assert table_2.header == ("missing", "top-20 ablation accuracy ↓, grid", "vanished")
+    assert table_2.header == ("missing", "top-20 ablation accuracy ↓, squares", "vanished")
     assert every_k.header == ("segments", "missing", "top-10 ablation ↓", "top-20 ablation ↓", "vanished")
     mosaics = results([record("mosaic-0000", way, cell, pointing=0.5) for way in WAYS for cell in range(4)])
     assert [table.title for table in mosaics.tables()] == ["Grid Pointing Game"]
@@ -344,7 +344,7 @@ def test_the_command_has_the_options(pictures, tmp_path, monkeypatch):
     ]
     result = CliRunner().invoke(cli.app, arguments, catch_exceptions=False)
     assert result.exit_code == 0
-    assert "top-4 Jaccard similarity ↑, grid" in result.stdout
+    assert "top-4 Jaccard similarity ↑, squares" in result.stdout
     about = json.loads((tmp_path / "report.json").read_text())
     assert (about["facts"]["images"], about["facts"]["mosaics"]) == (4, 1)
     with pytest.raises(InputError, match="no list of numbers"):

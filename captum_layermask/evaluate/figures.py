@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from captum_layermask.evaluate.bootstrap import Interval
+from captum_layermask.evaluate.titles import way_title
 from captum_layermask.filling import FilledForward
 from captum_layermask.forward import RemovalForward
 from captum_layermask.mask import Mask
@@ -106,7 +107,7 @@ def plot_curves(
         axis.set_ylim(bottom=0)
         _lighten(axis)
     handles = [
-        figure.axes[0].plot([], [], color=way_color(way), label=_title(way), **_line(way, ways))[0]
+        figure.axes[0].plot([], [], color=way_color(way), label=way_title(way), **_line(way, ways))[0]
         for way in ways
     ]
     figure.legend(handles=handles, loc="outside upper center", ncols=min(4, len(ways)), frameon=False)
@@ -156,7 +157,7 @@ def plot_shape(
         Patch(facecolor="#444444", label="object mask"),
         Patch(facecolor="#44444455", edgecolor="#444444", label="broken mask"),
     ]
-    handles = [*(Patch(color=way_color(way), label=_title(way)) for way in ways), *kinds]
+    handles = [*(Patch(color=way_color(way), label=way_title(way)) for way in ways), *kinds]
     figure.legend(handles=handles, loc="outside upper center", ncols=min(5, len(handles)), frameon=False)
     return figure
 
@@ -259,10 +260,6 @@ def _line(way: str, ways: Sequence[str]) -> dict[str, Any]:
         return {"linewidth": 2.6, "linestyle": "-"}
     others = [other for other in ways if other != "layer"]
     return {"linewidth": 1.5, "linestyle": _DASHES[others.index(way) % len(_DASHES)]}
-
-
-def _title(way: str) -> str:
-    return REMOVALS[way].title if way in REMOVALS else way
 
 
 def _lighten(axis: Axes) -> None:

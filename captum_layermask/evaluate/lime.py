@@ -23,12 +23,13 @@ from captum_layermask.evaluate.mosaics import Candidate, choose_cells, mosaic
 from captum_layermask.evaluate.objects import objects_with_classes
 from captum_layermask.evaluate.report import Report
 from captum_layermask.evaluate.seeds import stable_seed
+from captum_layermask.evaluate.titles import segmentation_title, way_title
 from captum_layermask.evaluate.watched import Watch
 from captum_layermask.explain import explain, predict
 from captum_layermask.forward import RemovalForward
 from captum_layermask.metrics import alignment_score, grid_pointing_game, top_k_jaccard, top_k_region
 from captum_layermask.models import LoadedModel
-from captum_layermask.removals import REMOVALS, make_forward
+from captum_layermask.removals import make_forward
 from captum_layermask.segments import SEGMENTERS
 
 __all__ = ["TOP", "Lime"]
@@ -239,7 +240,7 @@ class Lime:
                 "samples of each explanation": self._n_samples,
                 "seconds of each explanation": round(results.seconds / max(1, results.explanations), 3),
                 "seconds of all explanations": round(results.seconds, 1),
-                "vanished": {REMOVALS[way].title: results.vanished(way) for way in self._ways},
+                "vanished": {way_title(way): results.vanished(way) for way in self._ways},
             },
         )
 
@@ -334,41 +335,39 @@ class Lime:
         if results.images:
             figures["ablation"] = results.figure()
             image = results.images[0]
-            opened = self.open(image)
-            rows = {
-                REMOVALS[way].title: [
-                    as_picture(opened.pixels),
-                    *(
-                        attribution_picture(results.importance(image, name, way), segments)
-                        for name, segments in opened.segments.items()
-                    ),
-                ]
-                for way in self._ways
-            }
-            label = self._model.categories[opened.targets[0]]
-            figures["explanations"] = plot_pictures(
-                rows, ["image", *self._segmentations], f"Explanations of “{label}” in {image}. {_COLOURS}"
-            )
+            (label,) = (self._model.categories[target] for target in results.targets(image))
+            columns = [(segmentation_title(name), name, WHOLE) for name in self._segmentations]
+            caption = f"{image} and explanations of “{label}”. {_COLOURS}"
+            figures["explanations"] = self._pictures(results, image, columns, caption)
         if results.mosaics:
             image, name = results.mosaics[0], self._segmentations[0]
-            opened = self.open(image)
-            rows = {
-                REMOVALS[way].title: [
-                    as_picture(opened.pixels),
-                    *(
-                        attribution_picture(results.importance(image, name, way, cell), opened.segments[name])
-                        for cell in range(len(opened.targets))
-                    ),
-                ]
-                for way in self._ways
-            }
-            labels = [self._model.categories[target] for target in opened.targets]
-            figures["mosaic"] = plot_pictures(
-                rows,
-                ["mosaic", *labels],
-                f"A mosaic, and the explanations of its four classes in reading order ({name}). {_COLOURS}",
+            columns = [
+                (self._model.categories[target], name, cell)
+                for cell, target in enumerate(results.targets(image))
+            ]
+            caption = (
+                "A mosaic and explanations of its four classes in reading order "
+                f"({segmentation_title(name)}). {_COLOURS}"
             )
+            figures["mosaic"] = self._pictures(results, image, columns, caption)
         return figures
+
+    def _pictures(
+        self, results: Results, image: str, columns: Sequence[tuple[str, str, int]], caption: str
+    ) -> Figure:
+        """An image, and for each way its explanations: title, segmentation and cell of each column."""
+        opened = self.open(image)
+        rows = {
+            way_title(way): [
+                as_picture(opened.pixels),
+                *(
+                    attribution_picture(results.importance(image, name, way, cell), opened.segments[name])
+                    for _, name, cell in columns
+                ),
+            ]
+            for way in self._ways
+        }
+        return plot_pictures(rows, ["image", *(title for title, _, _ in columns)], caption)
 
 
 def _check_counts(n_segments: int, n_samples: int, top: Sequence[int], mosaics: int, batch_size: int) -> None:

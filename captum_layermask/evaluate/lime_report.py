@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from captum_layermask.evaluate.bootstrap import Interval, bootstrap, ratio
 from captum_layermask.evaluate.figures import plot_curves
 from captum_layermask.evaluate.report import Table
-from captum_layermask.removals import REMOVALS
+from captum_layermask.evaluate.titles import in_paper_order, segmentation_title, way_title
 
 __all__ = ["RANKS", "WHOLE", "Results"]
 
@@ -51,7 +51,8 @@ class Results:
     def __init__(
         self, records: pa.Table, ways: Sequence[str], segmentations: Sequence[str], top: Sequence[int]
     ) -> None:
-        self._ways, self._segmentations, self._top = ways, segmentations, top
+        self._ways, self._top = ways, top
+        self._segmentations = in_paper_order(segmentations)
         rows = records.to_pylist()
         explained = [row for row in rows if row["n_samples"]]
         self._rows = {(r["image"], r["segmentation"], r["way"], r["cell"]): r for r in explained}
@@ -64,6 +65,11 @@ class Results:
     def importance(self, image: str, segmentation: str, way: str, cell: int = WHOLE) -> list[float]:
         """Of each segment."""
         return self._rows[image, segmentation, way, cell]["importance"]
+
+    def targets(self, image: str) -> list[int]:
+        """The explained class, or those of a mosaic's cells in reading order."""
+        where = image, self._segmentations[0], self._ways[0]
+        return [row["target"] for key, row in self._rows.items() if key[:3] == where]
 
     def vanished(self, way: str, segmentation: str | None = None) -> int:
         """How many perturbed images lost all their visible pixels on the way through the network."""
@@ -81,7 +87,7 @@ class Results:
     def figure(self) -> Figure:
         """Ablation accuracy against the number of segments removed."""
         panels = {
-            segmentation: {way: self._ablation(segmentation, way) for way in self._ways}
+            segmentation_title(segmentation): {way: self._ablation(segmentation, way) for way in self._ways}
             for segmentation in self._segmentations
         }
         return plot_curves(
@@ -107,7 +113,7 @@ class Results:
             (
                 "missing",
                 *(
-                    f"{measure}, {segmentation}"
+                    f"{measure}, {segmentation_title(segmentation)}"
                     for measure in measures
                     for segmentation in self._segmentations
                 ),
@@ -115,7 +121,7 @@ class Results:
             ),
             tuple(
                 (
-                    REMOVALS[way].title,
+                    way_title(way),
                     *(
                         str(measure(segmentation, way))
                         for measure in measures.values()
@@ -137,7 +143,7 @@ class Results:
                 if masks:
                     cells += [str(self._of_images(segmentation, way, f"jaccard_{k}")) for k in self._top]
                 vanished = str(self.vanished(way, segmentation))
-                rows.append((segmentation, REMOVALS[way].title, *cells, vanished))
+                rows.append((segmentation_title(segmentation), way_title(way), *cells, vanished))
         return Table(
             "The same for every number of segments",
             f"Accuracy when the k most important segments are removed, by grey for all ways. {_INTERVALS}",
@@ -157,10 +163,14 @@ class Results:
             "Share of the positive attribution that lies in the right cell of a mosaic of four images; 0.25 "
             f"where evenly spread (Böhle et al., 2021). Mosaics: {len(self.mosaics)}, all four classes of "
             f"each explained. {_INTERVALS}",
-            ("missing", *(f"{segmentation} ↑" for segmentation in self._segmentations), "vanished"),
+            (
+                "missing",
+                *(f"{segmentation_title(segmentation)} ↑" for segmentation in self._segmentations),
+                "vanished",
+            ),
             tuple(
                 (
-                    REMOVALS[way].title,
+                    way_title(way),
                     *(str(self._of_mosaics(segmentation, way)) for segmentation in self._segmentations),
                     str(self.vanished(way)),
                 )

@@ -21,10 +21,11 @@ from captum_layermask.evaluate.objects import objects_with_classes
 from captum_layermask.evaluate.report import Report
 from captum_layermask.evaluate.seeds import stable_seed
 from captum_layermask.evaluate.shape_report import BROKEN, INTACT, OBJECT, Counts
+from captum_layermask.evaluate.titles import way_title
 from captum_layermask.evaluate.watched import Watch
 from captum_layermask.forward import RemovalForward
 from captum_layermask.models import LoadedModel
-from captum_layermask.removals import REMOVALS, make_forward
+from captum_layermask.removals import make_forward
 
 __all__ = ["Shape", "broken"]
 
@@ -186,7 +187,7 @@ class Shape:
                 "masks": len(counts.masks),
                 "masks recognised intact": recognised,
                 "masks wholly outside the crop": counts.outside,
-                "vanished": {REMOVALS[way].title: counts.vanished(way) for way in self._ways},
+                "vanished": {way_title(way): counts.vanished(way) for way in self._ways},
             },
         )
 
@@ -233,7 +234,7 @@ class Shape:
         for _, pixels in opened.others[category][:1]:
             views["on another image"] = pixels, hidden
         rows = {
-            REMOVALS[way].title: [
+            way_title(way): [
                 remaining_picture(self._forward(way, pixels), pixels, ~mask)
                 for pixels, mask in views.values()
             ]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from captum_layermask.evaluate.bootstrap import bootstrap, ratio
 from captum_layermask.evaluate.figures import plot_shape
 from captum_layermask.evaluate.report import Table
-from captum_layermask.removals import REMOVALS
+from captum_layermask.evaluate.titles import way_title
 
 __all__ = ["BROKEN", "INTACT", "OBJECT", "Counts"]
 
@@ -101,14 +101,14 @@ class Counts:
                 "Accuracy with object mask and broken mask, and leakage",
                 _CAPTION,
                 ("missing", *_COLUMNS),
-                tuple((REMOVALS[way].title, *self._cells(way, self.masks)) for way in self._ways),
+                tuple((way_title(way), *self._cells(way, self.masks)) for way in self._ways),
             ),
             Table(
                 "The same for each class",
                 "A class may have few images: read the intervals. “–” where none is recognised intact.",
                 ("class", "missing", *_COLUMNS),
                 tuple(
-                    (name, REMOVALS[way].title, *self._cells(way, self._classes[name]))
+                    (name, way_title(way), *self._cells(way, self._classes[name]))
                     for name in sorted(self._classes)
                     for way in self._ways
                 ),
@@ -125,7 +125,7 @@ class Counts:
             {name: {way: self._accuracies(way, m) for way in self._ways} for name, m in groups.items()},
             "Accuracy with the object mask (dark) and with the broken mask (pale), and what lies between. "
             f"Shown are classes with at least {_MASKS_OF_A_BAR} recognised masks; of many, those where "
-            f"{REMOVALS[self._reference].title} differs most from the other ways, to either side.",
+            f"{way_title(self._reference)} differs most from the other ways, to either side.",
             ways=self._ways,
         )
 
