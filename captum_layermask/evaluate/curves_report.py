@@ -10,19 +10,15 @@ import pyarrow as pa
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from captum_layermask.compare import marked
 from captum_layermask.evaluate.bootstrap import Interval, Statistic, bootstrap, entropy, mean
 from captum_layermask.evaluate.figures import plot_curves
 from captum_layermask.evaluate.orders import ORDERS
 from captum_layermask.evaluate.report import Report, Table
+from captum_layermask.evaluate.titles import in_paper_order, segmentation_title, way_title
 from captum_layermask.metrics import area_under_curve
-from captum_layermask.removals import REMOVALS
 from captum_layermask.wordnet import wnids, wu_palmer_table
 
 __all__ = ["curves_report"]
-
-#: Segmentation → title, in the order of the paper's Table 1.
-_SEGMENTATIONS = {"quickshift": "quickshift", "grid": "squares", "slic": "SLIC"}
 
 _VANISHED = "Vanished: samples of which nothing visible reached the head of the network."
 
@@ -74,9 +70,10 @@ class _Results:
     """The records as arrays: image × way × condition (a segmentation and an order) × fraction."""
 
     def __init__(self, records: pa.Table, settings: Mapping[str, Any]) -> None:
-        segmentations = sorted(settings["segments"], key=[*_SEGMENTATIONS, *settings["segments"]].index)
         self.ways: list[str] = settings["missing"]
-        self.conditions = [(name, order) for name in segmentations for order in settings["orders"]]
+        self.conditions = [
+            (name, order) for name in in_paper_order(settings["segments"]) for order in settings["orders"]
+        ]
         count = settings["fractions"]
         units = records["unit"][::count].to_pylist()
         units = units[: len(self.ways) * len(self.conditions)]
@@ -127,7 +124,7 @@ def _areas(results: _Results, name: str, measure: Interval) -> Table:
         header=("missing", *map(_condition, results.conditions), "vanished"),
         rows=tuple(
             (
-                _way(way),
+                way_title(way),
                 *(str(measure[row, column, -1]) for column in range(len(results.conditions))),
                 str(results.vanished[:, row].sum()),
             )
@@ -146,7 +143,7 @@ def _averages(results: _Results, measures: Mapping[str, Interval]) -> Table:
         header=("missing", *measures, "vanished"),
         rows=tuple(
             (
-                _way(way),
+                way_title(way),
                 *(str(measure[row, -1, -1]) for measure in measures.values()),
                 str(results.vanished[:, row].sum()),
             )
@@ -165,7 +162,7 @@ def _leads(results: _Results, lead: Interval) -> Table:
         header=("above", *map(_condition, results.conditions), "vanished"),
         rows=tuple(
             (
-                _way(way),
+                way_title(way),
                 *(f"{lead[row, column]:+.3f}" for column in range(len(results.conditions))),
                 str(results.vanished[:, [results.ways.index(w) for w in (way, "layer")]].sum()),
             )
@@ -181,9 +178,9 @@ def _accuracies(results: _Results, accuracy: Interval) -> Table:
         header=("segments", "order", "missing", *(f"{f:.3g}" for f in results.fractions), "vanished"),
         rows=tuple(
             (
-                _SEGMENTATIONS.get(segmentation, segmentation),
+                segmentation_title(segmentation),
                 ORDERS[order],
-                _way(way),
+                way_title(way),
                 *(f"{value:.3f}" for value in accuracy.value[row, column, :-1]),
                 str(results.vanished[:, row, column].sum()),
             )
@@ -204,7 +201,7 @@ def _vanished(results: _Results) -> Table:
         ),
         header=("missing", *map(_condition, results.conditions)),
         rows=tuple(
-            (_way(way), *map(str, results.vanished[:, row].sum((0, 2))))
+            (way_title(way), *map(str, results.vanished[:, row].sum((0, 2))))
             for row, way in enumerate(results.ways)
         ),
     )
@@ -237,7 +234,7 @@ def _summary(
     ]
     if lead is not None:
         behind = [
-            f"{_way(way)} ({_condition(condition)}, {lead[row, column]:+.3f})"
+            f"{way_title(way)} ({_condition(condition)}, {lead[row, column]:+.3f})"
             for row, way in enumerate(results.others())
             for column, condition in enumerate(results.conditions)
             if lead.value[row, column] <= 0
@@ -271,8 +268,4 @@ def _segment_counts(results: _Results) -> dict[str, float]:
 
 def _condition(condition: Sequence[str]) -> str:
     segmentation, order = condition
-    return f"{_SEGMENTATIONS.get(segmentation, segmentation)}, {ORDERS[order]}"
-
-
-def _way(way: str) -> str:
-    return marked(REMOVALS[way].title, REMOVALS[way].leaks)
+    return f"{segmentation_title(segmentation)}, {ORDERS[order]}"
