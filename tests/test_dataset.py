@@ -197,6 +197,18 @@ def test_masks_follow_the_geometry_of_their_images(tmp_path):
     assert (mask[0, 0] != expected).float().mean() < 0.02
 
 
+def test_an_object_is_at_least_half_white(tmp_path):
+    class_folders(tmp_path / "data", 1)
+    (tmp_path / "masks").mkdir()
+    shades = np.full((56, 64), 120, np.uint8)
+    shades[:, :32] = 140
+    Image.fromarray(shades).save(tmp_path / "masks" / "00.cat.png")
+    data = find_images(tmp_path / "data", CLASSES, masks=tmp_path / "masks")
+    mask = data.mask("ant/00.png", "cat", small_model().preprocess)
+    assert mask[..., : SIZE // 2 - 1].all()
+    assert not mask[..., SIZE // 2 + 1 :].any()
+
+
 def test_masks_and_maps_may_lie_in_the_subfolders_of_their_images(tmp_path):
     for name in ("ant/1.png", "bee/1.png"):
         save_pictures(tmp_path / "data", [name])
@@ -247,6 +259,15 @@ def maps(tmp_path):
         return data.saliency("ant/00.png", small_model().preprocess)
 
     return read
+
+
+def test_an_image_of_the_size_of_the_input_is_cropped_and_so_is_its_map(maps, tmp_path):
+    values = np.asarray(picture(5, (SIZE, SIZE)).convert("L"))
+    picture(0, (SIZE, SIZE)).save(tmp_path / "data" / "ant" / "00.png")
+    expected = small_model().preprocess(Image.fromarray(values))[0, 0] * (255 / values.max())
+    seen = maps(values, ".png")[0, 0]
+    assert torch.allclose(seen, expected, atol=0.01)
+    assert not torch.allclose(seen, torch.from_numpy(values / values.max()).float(), atol=0.05)
 
 
 def test_a_map_of_the_size_of_the_input_is_taken_as_it_is(maps):

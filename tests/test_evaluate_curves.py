@@ -255,7 +255,7 @@ def tables_of(report):
 
 @pytest.fixture(scope="module")
 def thousand(tmp_path_factory):
-    """A run with ImageNet's classes, so that WordNet similarity is reported."""
+    """An experiment on ImageNet's classes, and its records with predictions and losses drawn at random."""
     folder = tmp_path_factory.mktemp("thousand")
     wnids = ["n02123045", "n01443537", "n02123159", "n03888257", "n02123045"]
     save_pictures(folder / "data", [f"{wnid}_{place}.png" for place, wnid in enumerate(wnids)])
@@ -268,7 +268,13 @@ def thousand(tmp_path_factory):
         orders=["random", "least-salient"],
         **FEW,
     )
-    return experiment, run(experiment, folder / "out", show_progress=False).records
+    records = run(experiment, folder / "out", show_progress=False).records
+    rng = np.random.default_rng(0)
+    rows = [
+        row | {"predicted": int(rng.choice([1, 281, 282, 703])), "vanished": bool(rng.random() < 0.2)}
+        for row in records.to_pylist()
+    ]
+    return experiment, type(records).from_pylist(rows, schema=records.schema)
 
 
 def test_the_tables_hold_what_the_records_say(thousand):
@@ -310,6 +316,17 @@ def test_the_tables_hold_what_the_records_say(thousand):
         for column in ("squares, random", "quickshift, least salient first"):
             difference = accuracy["layer masking"][column] - accuracy[way][column]
             assert lead[way][column] == pytest.approx(difference, abs=1.5e-3)
+
+
+def test_intervals_hold_their_values(thousand):
+    experiment, records = thousand
+    cells = [
+        cell for table in experiment.report(records).tables[:6] for row in table.rows for cell in row[1:-1]
+    ]
+    assert len(cells) == 4 * 12 + 12 + 8
+    for cell in cells:
+        value, low, high = map(float, cell.replace("[", "").replace("]", "").replace(",", "").split())
+        assert low <= value <= high
 
 
 def test_the_accuracies_of_each_fraction(thousand):
