@@ -329,6 +329,16 @@ def test_intervals_hold_their_values(thousand):
         assert low <= value <= high
 
 
+def test_the_interval_of_an_entropy_holds_it_where_every_image_has_its_own_prediction(thousand):
+    experiment, records = thousand
+    own = dict(zip(experiment.images, [1, 281, 282, 703, 999], strict=True))
+    rows = [row | {"predicted": own[row["image"]]} for row in records.to_pylist()]
+    table = experiment.report(type(records).from_pylist(rows, schema=records.schema)).tables[1]
+    value, low, high = map(float, table.rows[0][1].replace("[", "").replace("]", "").replace(",", "").split())
+    assert value == pytest.approx(np.log(5), abs=6e-4)
+    assert low < value < high
+
+
 def test_the_accuracies_of_each_fraction(thousand):
     experiment, records = thousand
     table = next(t for t in experiment.report(records).tables if t.title == "Accuracy at each fraction")
