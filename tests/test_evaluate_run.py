@@ -131,30 +131,24 @@ def test_only_an_image_that_cannot_be_opened_is_left_out(tmp_path):
         run(experiment, tmp_path, show_progress=False)
 
 
-def test_images_are_opened_one_ahead_in_another_thread(tmp_path):
-    opened = threading.Event()
+def test_the_next_image_is_opened_in_another_thread_meanwhile(tmp_path):
     experiment = Letters(("a", "b", "c"), "x")
-    events = []
+    opened = {image: threading.Event() for image in experiment.images}
 
     def note_open(image):
-        events.append(("open", image))
-        opened.set()
+        experiment.threads.add(threading.current_thread())
+        opened[image].set()
         return image
 
-    def note_work(image, unit):
-        if image != "c":
-            assert opened.wait(timeout=60)
-        opened.clear()
-        events.append(("work", image))
+    def wait_for_the_next(image, unit):
+        following = chr(ord(image) + 1)
+        assert following not in opened or opened[following].wait(timeout=60)
+        assert image != "a" or not opened["c"].is_set()
         return [{"count": 0}]
 
-    experiment.open, experiment.work = note_open, note_work
+    experiment.open, experiment.work = note_open, wait_for_the_next
     run(experiment, tmp_path, show_progress=False)
-    assert [event for event in events if event[0] == "work"] == [("work", image) for image in "abc"]
-    assert events.index(("open", "c")) > events.index(("work", "a")) - 1
-    threads = Letters()
-    run(threads, tmp_path / "2", show_progress=False)
-    assert threading.main_thread() not in threads.threads
+    assert threading.main_thread() not in experiment.threads
 
 
 def test_other_settings_in_one_folder_are_refused(tmp_path):
