@@ -24,7 +24,7 @@ __all__ = ["Report", "Table", "markdown", "write_report"]
 _PACKAGES = ("captum-layermask", "torch", "torchvision", "captum", "torchmetrics", "scikit-image", "numpy")
 
 #: Longer tables come after the figures of the page.
-_SHORT = 40
+_SHORT = 20
 
 
 @dataclass(frozen=True)
