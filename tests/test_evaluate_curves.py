@@ -404,16 +404,41 @@ def test_equal_records_give_equal_reports(thousand):
     assert first.tables == second.tables
     assert (first.summary, first.facts) == (second.summary, second.facts)
     assert set(first.figures) == {
-        f"curves-{segmentation}-{order}"
-        for segmentation in ("grid", "quickshift")
-        for order in ("random", "least-salient")
+        "examples",
+        *(
+            f"curves-{segmentation}-{order}"
+            for segmentation in ("grid", "quickshift")
+            for order in ("random", "least-salient")
+        ),
     }
     assert first.facts["images"] == 5
     assert first.facts["samples"] == 5 * 5 * 12
 
 
+def test_the_examples_show_what_is_left(thousand):
+    experiment, records = thousand
+    figure = experiment.report(records).figures["examples"]
+    rows = [axes for axes in figure.axes if axes.get_ylabel()]
+    titles = [" ".join(axes.get_ylabel().split()) for axes in rows]
+    assert titles[:2] == ["squares, random: grey", "squares, random: layer masking"]
+    assert titles[3:] == [
+        "squares, least salient first: grey",
+        "quickshift, random: grey",
+        "quickshift, least salient first: grey",
+    ]
+    assert [axes.get_title() for axes in figure.axes[:3]] == ["0.25 removed", "0.5 removed", "0.75 removed"]
+    opened = experiment.open(experiment.images[0])
+    picture = figure.axes[1].images[0].get_array()
+    removed = opened.places["grid", "random"][0, 0] < 8
+    mean = torch.tensor(experiment.model.colors.mean)
+    assert torch.allclose(torch.tensor(picture)[removed].float(), mean, atol=1e-6)
+    assert torch.allclose(
+        torch.tensor(picture)[~removed].float(), opened.pixels[0].permute(1, 2, 0)[~removed], atol=1e-6
+    )
+
+
 def test_wordnet_similarity_is_for_imagenets_classes(data, tmp_path):
-    experiment = Curves(small_model(), data, missing=["grey"], segments=["grid"], orders=["random"], **FEW)
+    experiment = Curves(small_model(), data, missing=["grey"], orders=["random"], fractions=2)
     report = experiment.report(run(experiment, tmp_path / "out", show_progress=False).records)
     assert not any("WordNet" in table.title for table in report.tables)
     assert not any("lead" in table.title for table in report.tables)

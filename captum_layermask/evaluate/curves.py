@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,14 +11,17 @@ from typing import Any
 import pyarrow as pa
 import torch
 from captum.attr import Saliency
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from captum_layermask.errors import InputError, UnknownNameError
 from captum_layermask.evaluate.curves_report import curves_report
 from captum_layermask.evaluate.dataset import Dataset
+from captum_layermask.evaluate.figures import plot_pictures, remaining_picture
 from captum_layermask.evaluate.orders import ORDERS, removal_order, segment_sums
 from captum_layermask.evaluate.report import Report
 from captum_layermask.evaluate.seeds import stable_seed
+from captum_layermask.evaluate.titles import segmentation_title, way_title
 from captum_layermask.forward import RemovalForward
 from captum_layermask.models import LoadedModel
 from captum_layermask.removals import REMOVALS, make_forward
@@ -153,11 +157,8 @@ class Curves:
     def work(self, opened: _Opened, unit: str) -> list[dict[str, Any]]:
         """Predict with each fraction of the segments removed."""
         segmentation, order, way = unit.split("/")
-        segments = opened.segments[segmentation]
-        count = int(segments.max()) + 1
-        removed = torch.tensor([_share(step, self.steps, count) for step in range(self.steps + 1)])
-        visible = opened.places[segmentation, order] >= removed.view(-1, 1, 1, 1)
-        forward = self._forwards.get(way) or self._forward(way, opened.pixels[:1], segments)
+        visible = self._visible(opened, segmentation, order)
+        forward = self._forward_for(opened, segmentation, way)
         start = time.perf_counter()
         with torch.no_grad():
             logits = forward(opened.pixels, mask=visible)
@@ -177,14 +178,49 @@ class Curves:
                 "label": self.data.labels[opened.image],
                 "predicted": int(logits[step].argmax()),
                 "vanished": vanished is not None and bool(vanished[step]),
-                "segments": count,
+                "segments": int(opened.segments[segmentation].max()) + 1,
             }
             for step in range(self.steps + 1)
         ]
 
     def report(self, records: pa.Table) -> Report:
-        """Tables 1 and 3, Fig. 4, and what is behind them."""
-        return curves_report(records, self.settings, len(self.model.categories))
+        """Tables 1 and 3, Fig. 4, what is behind them, and an example."""
+        report = curves_report(records, self.settings, len(self.model.categories))
+        examples = self._examples(records["image"][0].as_py())
+        return dataclasses.replace(report, figures={**report.figures, "examples": examples})
+
+    def _visible(self, opened: _Opened, segmentation: str, order: str) -> Tensor:
+        """What is left after each fraction: bool F×1×H×W."""
+        places = opened.places[segmentation, order]
+        count = int(places.max()) + 1
+        removed = torch.tensor([_share(step, self.steps, count) for step in range(self.steps + 1)])
+        return places >= removed.view(-1, 1, 1, 1)
+
+    def _examples(self, image: str) -> Figure:
+        """One image in all ways of the first segmentation and order, then the first way in all others."""
+        opened = self.open(image)
+        conditions = list(opened.places)
+        shown = [(*conditions[0], way) for way in self.missing]
+        shown += [(*condition, self.missing[0]) for condition in conditions[1:]]
+        steps = sorted({_share(place, 5, self.steps) for place in range(1, 5)} - {0, self.steps}) or [1]
+        rows = {
+            f"{segmentation_title(segmentation)}, {ORDERS[order]}: {way_title(way)}": [
+                remaining_picture(
+                    self._forward_for(opened, segmentation, way),
+                    opened.pixels[:1],
+                    self._visible(opened, segmentation, order)[[step]],
+                )
+                for step in steps
+            ]
+            for segmentation, order, way in shown
+        }
+        columns = [f"{step / self.steps:.3g} removed" for step in steps]
+        return plot_pictures(rows, columns, f"What is left of {image} as more and more of it is removed.")
+
+    def _forward_for(self, opened: _Opened, segmentation: str, way: str) -> RemovalForward:
+        if way in self._forwards:
+            return self._forwards[way]
+        return self._forward(way, opened.pixels[:1], opened.segments[segmentation])
 
     def _forward(
         self, way: str, reference: Tensor | None = None, segments: Tensor | None = None
