@@ -237,7 +237,7 @@ def _summary(
             f"{way_title(way)} ({_condition(condition)}, {lead[row, column]:+.3f})"
             for row, way in enumerate(results.others())
             for column, condition in enumerate(results.conditions)
-            if lead.value[row, column] <= 0
+            if round(float(lead.value[row, column]), 6) <= 0  # equal areas may differ in the last bits
         ]
         pairs = lead.value.size
         sentences.append(
