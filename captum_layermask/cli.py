@@ -1,4 +1,4 @@
-"""The command line: ``captum-layermask explain [IMAGE]`` and ``captum-layermask compare [IMAGE]``."""
+"""The command line: ``captum-layermask explain [IMAGE]``, ``compare [IMAGE]`` and ``evaluate …``."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from captum_layermask.colors import Colors
 from captum_layermask.compare import WAYS, marked
 from captum_layermask.compare import compare as compare_removals
 from captum_layermask.errors import UnknownNameError
+from captum_layermask.evaluate.cli import app as evaluate
 from captum_layermask.explain import METHODS, predict
 from captum_layermask.explain import explain as explain_prediction
 from captum_layermask.images import example_image, read_image
@@ -29,6 +30,7 @@ from captum_layermask.segments import SEGMENTERS
 __all__ = ["app"]
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True)
+app.add_typer(evaluate, name="evaluate")
 
 
 @app.callback()
@@ -172,10 +174,9 @@ def _load(image: Path | None, model: str, segments: str, n_segments: int | None)
     loaded = load_model(model)
     pixels = loaded.preprocess(picture)
     count = {} if n_segments is None else {"n_segments": n_segments}
-    mean, std = (getattr(loaded.normalize, name).flatten().tolist() for name in ("mean", "std"))
     return _Scene(
-        network=nn.Sequential(loaded.normalize, loaded.model),
-        colors=Colors(mean, std, normalized=False),
+        network=loaded.network,
+        colors=loaded.colors,
         categories=loaded.categories,
         pixels=pixels,
         segments=SEGMENTERS[segments](pixels, **count),

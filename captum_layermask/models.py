@@ -15,6 +15,7 @@ from torch import nn
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
+from captum_layermask.colors import Colors
 from captum_layermask.errors import InputError, LayerMaskError, UnknownNameError
 
 __all__ = ["LoadedModel", "ModelUnavailableError", "Normalize", "find_class", "load_model"]
@@ -51,8 +52,6 @@ class Normalize(nn.Module):
 class LoadedModel:
     """A pretrained classifier, taken apart where pixels are removed.
 
-    ``nn.Sequential(normalize, model)`` maps pixels to logits.
-
     Attributes:
         name: the name that it was loaded by.
         model: the network in eval mode; normalised N×3×H×W → logits N×classes.
@@ -66,6 +65,17 @@ class LoadedModel:
     preprocess: Callable[[Image.Image], torch.Tensor]
     normalize: nn.Module
     categories: tuple[str, ...]
+
+    @property
+    def network(self) -> nn.Module:
+        """The model with its normalisation inside: N×3×H×W in [0, 1] → logits N×classes."""
+        return nn.Sequential(self.normalize, self.model)
+
+    @property
+    def colors(self) -> Colors:
+        """The scale of the images that ``network`` takes."""
+        mean, std = (getattr(self.normalize, name).flatten().tolist() for name in ("mean", "std"))
+        return Colors(mean, std, normalized=False)
 
 
 def load_model(name: str = "efficientnet-lite0") -> LoadedModel:

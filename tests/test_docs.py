@@ -55,6 +55,18 @@ def test_the_examples_of_removals(capsys):
     assert len({line.split()[1] for line in printed[:4]}) == 4
 
 
+def test_the_examples_of_metrics_print_what_their_comments_say(capsys):
+    names = {}
+    for block in blocks("metrics.md"):
+        exec(block, names)
+    *numbers, mouse, clock, giraffe = capsys.readouterr().out.splitlines()
+    assert [float(line.split()[-1]) for line in numbers] == [
+        *(0.333, 0.637, 0.667, 0.940, 0.941, 0.550),
+        *(0.000, 0.232, 0.333, 0.889),
+    ]
+    assert f"```text\n{mouse}\n{clock}\n{giraffe}\n```" in (DOCS / "metrics.md").read_text()
+
+
 def test_the_table_of_removals_is_the_registry():
     rows = re.findall(r"^\| `([^`]+)` \|.*\| (no|\*\*yes\*\*)", (DOCS / "removals.md").read_text(), re.M)
     assert rows == [(name, "**yes**" if way.leaks else "no") for name, way in REMOVALS.items()]

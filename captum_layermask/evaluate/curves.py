@@ -1,0 +1,265 @@
+"""Experiment: more and more segments of an image are removed (§4.1 of the paper, Fig. 4, Tables 1 and 3)."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import torch
+from captum.attr import Saliency
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from captum_layermask.errors import InputError, UnknownNameError
+from captum_layermask.evaluate.curves_report import curves_report
+from captum_layermask.evaluate.dataset import Dataset
+from captum_layermask.evaluate.figures import plot_pictures, remaining_picture
+from captum_layermask.evaluate.orders import ORDERS, removal_order, segment_sums
+from captum_layermask.evaluate.report import Report
+from captum_layermask.evaluate.seeds import stable_seed
+from captum_layermask.evaluate.titles import segmentation_title, way_title
+from captum_layermask.forward import RemovalForward
+from captum_layermask.models import LoadedModel
+from captum_layermask.removals import REMOVALS, make_forward
+from captum_layermask.segments import SEGMENTERS
+
+__all__ = ["Curves"]
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """What the units of an image share.
+
+    Attributes:
+        image: id.
+        pixels: float F×3×H×W in [0, 1], the image once for each fraction, channels last in memory.
+        segments: segmentation → LongTensor 1×1×H×W.
+        places: segmentation and order → LongTensor 1×1×H×W, when the segment of a pixel is removed: 0 first.
+    """
+
+    image: str
+    pixels: Tensor
+    segments: Mapping[str, Tensor]
+    places: Mapping[tuple[str, str], Tensor]
+
+
+class Curves:
+    """Predictions while more and more segments of an image are removed, in several orders and ways.
+
+    A unit of work is an image, a segmentation, an order and a way; all its fractions are one batch.
+
+    Where the dataset has no saliency maps, the saliency of a pixel is the gradient of the true class's logit
+    there (Simonyan et al., 2013; Captum's ``Saliency``), its largest absolute value over the channels. It
+    needs no baseline: a method that fills with a colour would favour one of the ways that are compared.
+
+    Args:
+        model: the classifier.
+        data: images with their classes.
+        missing: keys of ``REMOVALS``.
+        segments: keys of ``SEGMENTERS``.
+        orders: keys of ``ORDERS``.
+        fractions: how many fractions of the segments to remove, evenly from 0 to 1; at least 2.
+        n_segments: about how many segments to make. The paper's 196 are the squares of 16×16 pixels of an
+            image of 224×224.
+        seed: of the random order, and of ways that draw noise.
+
+    Raises:
+        UnknownNameError: there is no such way, segmentation or order.
+        InputError: a way cannot work with this model, or a count is too small.
+    """
+
+    name = "curves"
+    schema = pa.schema(
+        [
+            ("image", pa.string()),
+            ("unit", pa.string()),
+            *((name, pa.dictionary(pa.int32(), pa.string())) for name in ("segmentation", "order", "way")),
+            ("fraction", pa.float64()),
+            ("label", pa.int32()),
+            ("predicted", pa.int32()),
+            ("vanished", pa.bool_()),
+            ("segments", pa.int32()),
+        ]
+    )
+
+    def __init__(
+        self,
+        model: LoadedModel,
+        data: Dataset,
+        *,
+        missing: Sequence[str] = ("layer", "grey", "black"),
+        segments: Sequence[str] = tuple(SEGMENTERS),
+        orders: Sequence[str] = tuple(ORDERS),
+        fractions: int = 11,
+        n_segments: int = 196,
+        seed: int = 0,
+    ) -> None:
+        if fractions < 2:
+            raise InputError(f"the number of fractions is {fractions}; give at least 2, for 0 and 1.")
+        if n_segments < 1:
+            raise InputError(f"the number of segments is {n_segments}; give at least 1.")
+        _check_known("segmentation", segments, SEGMENTERS)
+        _check_known("order", orders, ORDERS)
+        self.model, self.data = model, data
+        self.images: Sequence[str] = data.images
+        self.missing, self.segmentations, self.orders = tuple(missing), tuple(segments), tuple(orders)
+        self.steps = fractions - 1
+        self.n_segments, self.seed = n_segments, seed
+        self.settings = {
+            "experiment": self.name,
+            "model": model.name,
+            "data": {"images": len(data.images), "digest": data.digest},
+            "missing": list(missing),
+            "segments": list(segments),
+            "n_segments": n_segments,
+            "orders": list(orders),
+            "fractions": fractions,
+            "saliency": self._source_of_saliency(),
+            "seed": seed,
+        }
+        self.forward_seconds = 0.0
+        self._network = model.network
+        self._forwards = {way: self._forward(way) for way in missing if not _paints_hidden(way)}
+
+    def units(self, image: str) -> list[str]:
+        """Segmentation, order and way, with ``/`` between them."""
+        return [
+            f"{segmentation}/{order}/{way}"
+            for segmentation in self.segmentations
+            for order in self.orders
+            for way in self.missing
+        ]
+
+    def open(self, image: str) -> _Opened:
+        """Read the image, cut it into segments and put those in order.
+
+        Raises:
+            InputError: the image or its saliency map cannot be read.
+        """
+        pixels = self.data.pixels(image, self.model.preprocess)
+        saliency = self._saliency(image, pixels)
+        segments: dict[str, Tensor] = {}
+        places: dict[tuple[str, str], Tensor] = {}
+        for segmentation in self.segmentations:
+            ids = SEGMENTERS[segmentation](pixels, n_segments=self.n_segments)
+            sums = segment_sums(ids, saliency)
+            segments[segmentation] = ids
+            for order in self.orders:
+                seed = stable_seed(self.seed, image, segmentation, order)
+                places[segmentation, order] = removal_order(order, sums, seed).argsort()[ids]
+        batch = pixels.expand(self.steps + 1, -1, -1, -1)
+        return _Opened(image, batch.contiguous(memory_format=torch.channels_last), segments, places)
+
+    def work(self, opened: _Opened, unit: str) -> list[dict[str, Any]]:
+        """Predict with each fraction of the segments removed."""
+        segmentation, order, way = unit.split("/")
+        visible = self._visible(opened, segmentation, order)
+        forward = self._forward_for(opened, segmentation, way)
+        start = time.perf_counter()
+        with torch.no_grad():
+            logits = forward(opened.pixels, mask=visible)
+        self.forward_seconds += time.perf_counter() - start
+        if logits.shape != (len(visible), len(self.model.categories)):
+            raise InputError(
+                f"the network returned {tuple(logits.shape)} for {len(visible)} images and "
+                f"{len(self.model.categories)} class names; give a classifier and a name for each class."
+            )
+        vanished = getattr(forward, "vanished", None)
+        return [
+            {
+                "segmentation": segmentation,
+                "order": order,
+                "way": way,
+                "fraction": step / self.steps,
+                "label": self.data.labels[opened.image],
+                "predicted": int(logits[step].argmax()),
+                "vanished": vanished is not None and bool(vanished[step]),
+                "segments": int(opened.segments[segmentation].max()) + 1,
+            }
+            for step in range(self.steps + 1)
+        ]
+
+    def report(self, records: pa.Table) -> Report:
+        """Tables 1 and 3, Fig. 4, what is behind them, and an example."""
+        report = curves_report(records, self.settings, len(self.model.categories))
+        examples = self._examples(records["image"][0].as_py())
+        return dataclasses.replace(report, figures={**report.figures, "examples": examples})
+
+    def _visible(self, opened: _Opened, segmentation: str, order: str) -> Tensor:
+        """What is left after each fraction: bool F×1×H×W."""
+        places = opened.places[segmentation, order]
+        count = int(places.max()) + 1
+        removed = torch.tensor([_share(step, self.steps, count) for step in range(self.steps + 1)])
+        return places >= removed.view(-1, 1, 1, 1)
+
+    def _examples(self, image: str) -> Figure:
+        """One image in all ways of the first segmentation and order, then the first way in all others."""
+        opened = self.open(image)
+        conditions = list(opened.places)
+        shown = [(*conditions[0], way) for way in self.missing]
+        shown += [(*condition, self.missing[0]) for condition in conditions[1:]]
+        steps = sorted({_share(place, 5, self.steps) for place in range(1, 5)} - {0, self.steps}) or [1]
+        rows = {
+            f"{segmentation_title(segmentation)}, {ORDERS[order]}: {way_title(way)}": [
+                remaining_picture(
+                    self._forward_for(opened, segmentation, way),
+                    opened.pixels[:1],
+                    self._visible(opened, segmentation, order)[[step]],
+                )
+                for step in steps
+            ]
+            for segmentation, order, way in shown
+        }
+        columns = [f"{step / self.steps:.3g} removed" for step in steps]
+        return plot_pictures(rows, columns, f"What is left of {image} as more and more of it is removed.")
+
+    def _forward_for(self, opened: _Opened, segmentation: str, way: str) -> RemovalForward:
+        if way in self._forwards:
+            return self._forwards[way]
+        return self._forward(way, opened.pixels[:1], opened.segments[segmentation])
+
+    def _forward(
+        self, way: str, reference: Tensor | None = None, segments: Tensor | None = None
+    ) -> RemovalForward:
+        return make_forward(
+            way,
+            self._network,
+            colors=self.model.colors,
+            reference=reference,
+            segments=segments,
+            seed=self.seed,
+        )
+
+    def _source_of_saliency(self) -> str:
+        if set(self.orders) <= {"random"}:
+            return "none"
+        return "maps" if self.data.saliency_maps else "gradient"
+
+    def _saliency(self, image: str, pixels: Tensor) -> Tensor:
+        """Float 1×1×H×W."""
+        if self.settings["saliency"] == "none":
+            return torch.zeros_like(pixels[:, :1])
+        if self.settings["saliency"] == "maps":
+            return self.data.saliency(image, self.model.preprocess)
+        leaf = pixels.clone(memory_format=torch.channels_last).requires_grad_()
+        gradient = Saliency(self._network).attribute(leaf, target=self.data.labels[image])
+        return gradient.amax(1, keepdim=True)
+
+
+def _check_known(kind: str, names: Sequence[str], known: Mapping[str, Any]) -> None:
+    for name in names:
+        if name not in known:
+            raise UnknownNameError(kind, name, known, hint=f"Give some of {', '.join(known)}.")
+
+
+def _paints_hidden(way: str) -> bool:
+    return way in REMOVALS and REMOVALS[way].leaks
+
+
+def _share(step: int, steps: int, count: int) -> int:
+    """``step / steps`` of ``count``, rounded to the nearest whole number, halves up."""
+    return (2 * step * count + steps) // (2 * steps)

@@ -1,0 +1,247 @@
+"""A folder becomes images, with their classes, object masks and saliency maps."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from torchvision.datasets.folder import IMG_EXTENSIONS
+
+from captum_layermask.errors import InputError
+from captum_layermask.evaluate.labels import LAYOUTS, labels_of
+from captum_layermask.images import read_image
+
+__all__ = ["Dataset", "find_images"]
+
+_Preprocess = Callable[[Image.Image], Tensor]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The images of a folder.
+
+    Attributes:
+        folder: where they lie.
+        images: ids, sorted: paths relative to the folder, with ``/``.
+        labels: id → class index; empty where the folder does not tell classes.
+        masks: id → category → file of the mask of all its objects; without the images that have none.
+        saliency_maps: id → file; empty where no maps were given.
+        digest: 64 hexadecimal digits, of the ids, the labels, and the names and sizes of all files.
+    """
+
+    folder: Path
+    images: tuple[str, ...]
+    labels: Mapping[str, int]
+    masks: Mapping[str, Mapping[str, Path]]
+    saliency_maps: Mapping[str, Path]
+    digest: str
+
+    def pixels(self, image: str, preprocess: _Preprocess) -> Tensor:
+        """The image as a model sees it before normalisation.
+
+        Args:
+            image: id.
+            preprocess: the geometry of the model (``LoadedModel.preprocess``).
+
+        Returns:
+            Float 1×3×H×W in [0, 1].
+
+        Raises:
+            InputError: the file cannot be read.
+        """
+        return preprocess(self._picture(image))
+
+    def mask(self, image: str, category: str, preprocess: _Preprocess) -> Tensor:
+        """Where the objects of a category are.
+
+        Args:
+            image: id.
+            category: one of ``masks[image]``.
+            preprocess: as for ``pixels``; the mask is resized and cropped like its image.
+
+        Returns:
+            Bool 1×1×H×W, true where the mask is at least half white.
+
+        Raises:
+            InputError: the file cannot be read, has another size than the image, or has no white pixel.
+        """
+        path = self.masks[image][category]
+        mask = read_image(path)
+        _check_size(path, mask.size, self._picture(image).size)
+        if np.asarray(mask).max() < 128:
+            raise InputError(f"{str(path)!r} has no white pixel; draw objects with 255, not with 1.")
+        return preprocess(mask)[:, :1] >= 0.5
+
+    def saliency(self, image: str, preprocess: _Preprocess) -> Tensor:
+        """How much each pixel matters, by the saliency map of the image.
+
+        A map of the size of the image is resized and cropped like it, in 8 bits; one of the size of the
+        model's input is taken as it is.
+
+        Args:
+            image: id.
+            preprocess: as for ``pixels``.
+
+        Returns:
+            Float 1×1×H×W, not negative, on any scale.
+
+        Raises:
+            InputError: the file cannot be read, has another size, or values that are negative or not finite.
+        """
+        path = self.saliency_maps[image]
+        values = _map_values(path)
+        picture = self._picture(image)
+        height, width = values.shape
+        if picture.size != (width, height) and preprocess(picture).shape[2:] == values.shape:
+            return torch.from_numpy(values)[None, None]
+        _check_size(path, (width, height), picture.size)
+        bright = np.rint(values * (255 / (values.max() or 1))).astype(np.uint8)
+        return preprocess(Image.fromarray(bright))[:, :1]
+
+    def _picture(self, image: str) -> Image.Image:
+        return read_image(self.folder / image)
+
+
+def find_images(
+    folder: str | Path,
+    categories: Sequence[str],
+    *,
+    masks: str | Path | None = None,
+    saliency: str | Path | None = None,
+    limit: int | None = None,
+    labelled: bool = True,
+) -> Dataset:
+    """Find the images of a folder, and what class each is of.
+
+    Three layouts tell classes (``labels.labels_of``): a folder for each class, named by its wnid (for models
+    of ImageNet's 1000 classes), class name or index; ImageNet's own validation images,
+    ``ILSVRC2012_val_*.JPEG``, with the devkit's or Kaggle's labels; files named ``<wnid>_*.JPEG``.
+
+    Args:
+        folder: where the images lie.
+        categories: names of the model's classes.
+        masks: folder of object masks ``<image>.<category>.png``, where ``<image>`` is the name of an image
+            without its suffix, and white is the object. They lie in the folder itself, or in the same
+            subfolders as the images.
+        saliency: folder of saliency maps, ``<image>.png`` or ``<image>.npy`` (H×W), which lie likewise.
+        limit: take so many images, spread evenly over the sorted ones.
+        labelled: whether a folder that does not tell classes is an error.
+
+    Raises:
+        InputError: no folder, no images, no classes, no mask of any image, an image without a saliency map,
+            or a limit below 1.
+        UnknownNameError: a folder's name is no class of the model.
+    """
+    folder = _folder(folder)
+    images = [file for file in _files(folder) if file.lower().endswith(IMG_EXTENSIONS)]
+    if not images:
+        raise InputError(f"there are no images in {str(folder)!r}; give {LAYOUTS}.")
+    if limit is not None and limit < 1:
+        raise InputError(f"the limit is {limit}; give at least 1 image.")
+    if limit is not None and limit < len(images):
+        images = [images[place * len(images) // limit] for place in range(limit)]
+    labels = labels_of(folder, images, categories)
+    if labelled and not labels:
+        raise InputError(f"cannot tell the classes of the images in {str(folder)!r}; give {LAYOUTS}.")
+    masks_of = {} if masks is None else _masks(images, _folder(masks))
+    maps = {} if saliency is None else _saliency_maps(images, _folder(saliency))
+    digest = hashlib.sha256()
+    for image in images:
+        files = [folder / image, *masks_of.get(image, {}).values(), *([maps[image]] if maps else [])]
+        sizes = [(file.name, file.stat().st_size) for file in files]
+        digest.update(repr((image, labels.get(image), sizes)).encode())
+    return Dataset(folder, tuple(images), labels, masks_of, maps, digest.hexdigest())
+
+
+def _masks(images: Sequence[str], folder: Path) -> dict[str, dict[str, Path]]:
+    masks: dict[str, dict[str, Path]] = {}
+    for file in _files(folder, ".png"):
+        path = PurePosixPath(file)
+        name, _, category = path.stem.rpartition(".")
+        if name:
+            masks.setdefault(str(path.with_name(name)), {})[category] = folder / file
+    found = _by_image(images, masks)
+    if not found:
+        raise InputError(
+            f"no mask in {str(folder)!r} belongs to an image; name masks <image>.<category>.png, where "
+            "<image> is the name of an image without its suffix."
+        )
+    return found
+
+
+def _saliency_maps(images: Sequence[str], folder: Path) -> dict[str, Path]:
+    files = _files(folder, ".png", ".npy")
+    maps = _by_image(images, {str(PurePosixPath(file).with_suffix("")): folder / file for file in files})
+    for image in images:
+        if image not in maps:
+            raise InputError(
+                f"there is no saliency map of {image!r} in {str(folder)!r}; give one of each image."
+            )
+    return maps
+
+
+def _by_image(images: Sequence[str], found: Mapping[str, Any]) -> dict[str, Any]:
+    """What belongs to each image: what has its path without the suffix, or else its name alone."""
+    paths = {image: PurePosixPath(image).with_suffix("") for image in images}
+    count = Counter(path.name for path in paths.values())
+    belonging = {}
+    for image, path in paths.items():
+        if str(path) in found:
+            belonging[image] = found[str(path)]
+        elif path.name in found:
+            if count[path.name] > 1:
+                raise InputError(
+                    f"{count[path.name]} images are called {path.name!r}; put what belongs to them into the "
+                    "same subfolders as the images."
+                )
+            belonging[image] = found[path.name]
+    return belonging
+
+
+def _map_values(path: Path) -> NDArray[np.float32]:
+    if path.suffix.lower() == ".png":
+        return np.asarray(read_image(path).convert("L"), dtype=np.float32)
+    try:
+        values = np.load(path, allow_pickle=False).astype(np.float32)
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"cannot read {str(path)!r} as an array; give an H×W .npy file.") from error
+    if values.ndim != 2 or 0 in values.shape or not np.isfinite(values).all() or values.min() < 0:
+        raise InputError(
+            f"{str(path)!r} is no saliency map; give an array H×W of finite numbers that are not negative."
+        )
+    return values
+
+
+def _check_size(path: Path, size: tuple[int, int], of_image: tuple[int, int]) -> None:
+    if size != of_image:
+        raise InputError(
+            f"{str(path)!r} is {size[0]}×{size[1]} pixels and its image {of_image[0]}×{of_image[1]}; give it "
+            "the size of the image."
+        )
+
+
+def _folder(path: str | Path) -> Path:
+    folder = Path(path)
+    if not folder.is_dir():
+        raise InputError(f"there is no folder {str(path)!r}; give the path of one.")
+    return folder
+
+
+def _files(folder: Path, *suffixes: str) -> list[str]:
+    """Paths of the files of a folder, relative to it and sorted, without hidden ones."""
+    paths = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    return sorted(
+        path.as_posix()
+        for path in paths
+        if not any(part.startswith(".") for part in path.parts)
+        and (not suffixes or path.suffix.lower() in suffixes)
+    )

@@ -1,0 +1,33 @@
+"""Other images are drawn to go with one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+from torch import Tensor
+
+from captum_layermask.errors import InputError
+from captum_layermask.evaluate.dataset import Dataset
+from captum_layermask.models import LoadedModel
+
+__all__ = ["readable", "shuffled"]
+
+
+def shuffled(images: Sequence[str], seed: int) -> Iterator[str]:
+    """The images in an order drawn from the seed, the same with every version of NumPy.
+
+    Of NumPy's random streams only those of raw bits are guaranteed not to change; the order sorts them.
+    """
+    for index in np.random.PCG64(seed).random_raw(len(images)).argsort(kind="stable"):
+        yield images[index]
+
+
+def readable(images: Iterable[str], data: Dataset, model: LoadedModel) -> Iterator[tuple[str, Tensor]]:
+    """Ids and pixels, float 1×3×H×W, of those that can be read."""
+    for image in images:
+        try:
+            pixels = data.pixels(image, model.preprocess)
+        except InputError:
+            continue
+        yield image, pixels

@@ -1,0 +1,46 @@
+"""Segments are removed in an order."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+__all__ = ["ORDERS", "removal_order", "segment_sums"]
+
+#: Name → title.
+ORDERS: dict[str, str] = {
+    "random": "random",
+    "most-salient": "most salient first",
+    "least-salient": "least salient first",
+}
+
+
+def segment_sums(segments: Tensor, saliency: Tensor) -> Tensor:
+    """The saliency of each segment, which is the sum of that of its pixels (§4.1 of the paper).
+
+    Args:
+        segments: LongTensor 1×1×H×W, ids from 0 to K − 1.
+        saliency: float 1×1×H×W.
+
+    Returns:
+        Float64 K.
+    """
+    return segments.flatten().bincount(saliency.flatten().double())
+
+
+def removal_order(order: str, sums: Tensor, seed: int) -> Tensor:
+    """The ids of the segments, the first to be removed first.
+
+    Args:
+        order: a key of ``ORDERS``. Of segments that are equally salient the lower id comes first.
+        sums: float K, the saliency of each segment.
+        seed: of the random order. NumPy guarantees that its streams of raw bits stay what they are, and the
+            order sorts those; it is the same with every version.
+
+    Returns:
+        LongTensor K.
+    """
+    if order == "random":
+        return torch.from_numpy(np.random.PCG64(seed).random_raw(len(sums)).argsort(kind="stable"))
+    return sums.argsort(descending=order == "most-salient", stable=True)

@@ -1,0 +1,234 @@
+"""Units of work are run once, by one process or by several."""
+
+from __future__ import annotations
+
+import os
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Protocol
+
+import pyarrow as pa
+import torch
+import torch.distributed as dist
+from tqdm.auto import tqdm
+
+from captum_layermask.errors import InputError, LayerMaskError, VanishedWarning
+from captum_layermask.evaluate.records import (
+    Recorder,
+    claim_folder,
+    read_records,
+    recorded_units,
+    write_table,
+)
+from captum_layermask.evaluate.report import Report
+
+__all__ = ["Experiment", "Outcome", "ProcessLostError", "run"]
+
+#: How long a process waits for slower ones. One that dies is noticed at once.
+WAIT = timedelta(days=7)
+
+_UNREADABLE = pa.schema([("image", pa.string()), ("reason", pa.string())])
+
+
+class ProcessLostError(LayerMaskError, RuntimeError):
+    """Another process of the same run ended before its share was done."""
+
+
+class Experiment(Protocol):
+    """What ``run`` needs of an experiment.
+
+    Attributes:
+        name: one word.
+        images: ids of the images, sorted.
+        settings: JSON, everything that decides the records.
+        schema: of a record; the first columns are ``image`` and ``unit``, strings.
+        forward_seconds: what this process has spent inside forwards so far.
+    """
+
+    name: str
+    images: Sequence[str]
+    settings: dict[str, Any]
+    schema: pa.Schema
+    forward_seconds: float
+
+    def units(self, image: str) -> list[str]:
+        """Names of the units of work of one image."""
+
+    def open(self, image: str) -> Any:
+        """What all units of an image share. It runs in another thread than ``work``, an image ahead.
+
+        Raises:
+            InputError: the image cannot be read; the run goes on without it.
+        """
+
+    def work(self, opened: Any, unit: str) -> list[dict[str, Any]]:
+        """The records of one unit: the columns of the schema without ``image`` and ``unit``.
+
+        They depend on nothing but the settings, the image and the unit. So batches have a fixed shape and
+        never hold samples of two units, whose logits would then differ in their last bits.
+        """
+
+    def report(self, records: pa.Table) -> Report:
+        """What was found, from the sorted records alone."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A run that is complete.
+
+    Attributes:
+        records: of all processes and earlier starts, sorted by image and unit.
+        unreadable: columns ``image`` and ``reason``, sorted.
+        settings: JSON, what decided the records.
+        facts: JSON about this start of the run, of all its processes: ``processes``, ``units`` done,
+            ``forward_seconds`` in forwards, ``loop_seconds`` in all.
+    """
+
+    records: pa.Table
+    unreadable: pa.Table
+    settings: dict[str, Any]
+    facts: dict[str, Any]
+
+
+def run(experiment: Experiment, out: Path, *, show_progress: bool = True) -> Outcome | None:
+    """Do every unit of an experiment that is not recorded yet, and return all records.
+
+    A run that was stopped at any moment goes on where it stopped when it is started again. An image that
+    cannot be read is listed in ``unreadable.parquet`` and tried again at the next start.
+
+    Started by ``torchrun`` (or with its environment variables), every process does a share of the images.
+    Units are independent of each other, so the records do not depend on the number of processes. They may
+    depend, in the last bits of the logits, on the number of threads and on the version of torch, so both
+    belong to the settings.
+
+    Args:
+        experiment: what to do.
+        out: folder of the run; made if need be.
+        show_progress: show a progress bar with the time left of the first process's share on stderr.
+
+    Returns:
+        The outcome; None in all processes but the first.
+
+    Raises:
+        InputError: the folder holds a run with other settings (the first that differs is named), or cannot
+            be read or written.
+        ProcessLostError: another process ended early. What was done is recorded.
+    """
+    settings = {**experiment.settings, "torch": torch.__version__, "threads": torch.get_num_threads()}
+    with _processes() as (rank, count):
+        claim_folder(out, settings)
+        done = recorded_units(out)
+        todo = []
+        for image in experiment.images[rank::count]:
+            units = [unit for unit in experiment.units(image) if (image, unit) not in done]
+            if units:
+                todo.append((image, units))
+        share = _do(experiment, todo, Recorder(out, experiment.schema, rank), show_progress and rank == 0)
+        shares = _gathered(share, rank, count)
+        if rank != 0:
+            return None
+        unreadable = pa.Table.from_pylist(
+            sorted((row for s in shares for row in s.unreadable), key=lambda row: row["image"]),
+            schema=_UNREADABLE,
+        )
+        write_table(unreadable, out / "unreadable.parquet")
+        facts = {
+            "processes": count,
+            "units": sum(s.units for s in shares),
+            "forward_seconds": sum(s.forward_seconds for s in shares),
+            "loop_seconds": sum(s.loop_seconds for s in shares),
+        }
+        return Outcome(read_records(out, experiment.schema), unreadable, settings, facts)
+
+
+@dataclass
+class _Share:
+    """What one process did."""
+
+    unreadable: list[dict[str, str]]
+    units: int
+    forward_seconds: float
+    loop_seconds: float
+
+
+def _do(
+    experiment: Experiment, todo: list[tuple[str, list[str]]], recorder: Recorder, show_progress: bool
+) -> _Share:
+    unreadable = []
+    units_done = 0
+    forward_seconds, start = experiment.forward_seconds, time.perf_counter()
+    total = sum(len(units) for _, units in todo)
+    with (
+        warnings.catch_warnings(),
+        recorder,
+        tqdm(total=total, desc=experiment.name, unit="unit", disable=not show_progress) as progress,
+    ):
+        warnings.simplefilter("ignore", VanishedWarning)  # every record says so itself
+        for (image, units), opened in zip(todo, _opened_ahead(experiment, todo), strict=True):
+            if isinstance(opened, InputError):
+                unreadable.append({"image": image, "reason": str(opened)})
+                progress.update(len(units))
+                continue
+            for unit in units:
+                recorder.add(image, unit, experiment.work(opened, unit))
+                units_done += 1
+                progress.update()
+    return _Share(
+        unreadable,
+        units_done,
+        experiment.forward_seconds - forward_seconds,
+        time.perf_counter() - start,
+    )
+
+
+def _opened_ahead(experiment: Experiment, todo: Sequence[tuple[str, list[str]]]) -> Iterator[Any]:
+    """Each image opened, or the error that says why it cannot be, while the one before it is worked on."""
+
+    def opened(image: str) -> Any:
+        try:
+            return experiment.open(image)
+        except InputError as error:
+            return error
+
+    with ThreadPoolExecutor(1) as thread:
+        ahead = None
+        for image, _ in todo:
+            following = thread.submit(opened, image)
+            if ahead is not None:
+                yield ahead.result()
+            ahead = following
+        if ahead is not None:
+            yield ahead.result()
+
+
+@contextmanager
+def _processes() -> Iterator[tuple[int, int]]:
+    """Rank and number of the processes that torchrun started, or 0 and 1."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield 0, 1
+        return
+    dist.init_process_group("gloo", timeout=WAIT)
+    try:
+        yield dist.get_rank(), dist.get_world_size()
+    finally:
+        dist.destroy_process_group()
+
+
+def _gathered(share: _Share, rank: int, count: int) -> list[_Share]:
+    """The shares of all processes in the first, when the last of them is done; nothing in the others."""
+    if count == 1:
+        return [share]
+    shares: list[Any] | None = [None] * count if rank == 0 else None
+    try:
+        dist.gather_object(share, shares)
+    except RuntimeError as error:
+        raise ProcessLostError(
+            "another process of this run ended early; see its message, then start again to continue."
+        ) from error
+    return shares or []

@@ -1,0 +1,181 @@
+"""Records of a run: written as they are made, readable after a kill, of one setting."""
+
+import json
+import math
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from captum_layermask import InputError
+from captum_layermask.evaluate import records
+from captum_layermask.evaluate.records import (
+    Recorder,
+    claim_folder,
+    read_records,
+    recorded_units,
+    write_table,
+)
+
+SCHEMA = pa.schema(
+    [("image", pa.string()), ("unit", pa.string()), ("step", pa.int32()), ("score", pa.float64())]
+)
+
+
+def rows(*scores):
+    return [{"step": step, "score": score} for step, score in enumerate(scores)]
+
+
+def files(out):
+    return sorted(path.name for path in (out / "records").iterdir())
+
+
+def test_records_come_back_sorted_by_image_and_unit_and_in_their_order_within_a_unit(tmp_path):
+    with Recorder(tmp_path, SCHEMA, rank=0) as recorder:
+        recorder.add("b", "y", rows(3.0, 1.0, 2.0))
+        recorder.add("b", "x", rows(5.0))
+    with Recorder(tmp_path, SCHEMA, rank=1) as recorder:
+        recorder.add("a", "y", rows(7.0, 6.0))
+    table = read_records(tmp_path, SCHEMA)
+    assert table.schema == SCHEMA
+    assert table.to_pylist() == [
+        {"image": image, "unit": unit, "step": step, "score": score}
+        for image, unit, step, score in [
+            ("a", "y", 0, 7.0),
+            ("a", "y", 1, 6.0),
+            ("b", "x", 0, 5.0),
+            ("b", "y", 0, 3.0),
+            ("b", "y", 1, 1.0),
+            ("b", "y", 2, 2.0),
+        ]
+    ]
+    assert recorded_units(tmp_path) == {("a", "y"), ("b", "x"), ("b", "y")}
+    assert [name.partition("-")[0] for name in files(tmp_path)] == ["0", "1"]
+
+
+def test_numbers_are_rounded_to_six_digits(tmp_path):
+    with Recorder(tmp_path, SCHEMA) as recorder:
+        recorder.add("a", "x", rows(1 / 3, 1234567.8, 1e-12 / 7, math.nan))
+    scores = read_records(tmp_path, SCHEMA)["score"].to_pylist()
+    assert scores[:3] == [0.333333, 1234570.0, 1.42857e-13]
+    assert math.isnan(scores[3])
+
+
+def test_a_file_is_written_every_ten_seconds_and_at_the_end(tmp_path, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(records.time, "monotonic", lambda: now[0])
+    with Recorder(tmp_path, SCHEMA) as recorder:
+        for seconds, expected in [(109.9, 0), (110.0, 1), (119.0, 1), (120.1, 2), (121.0, 2)]:
+            now[0] = seconds
+            recorder.add("a", str(seconds), rows(1.0))
+            assert len(recorded_units(tmp_path)) == {0: 0, 1: 2, 2: 4}[expected]
+    assert len(recorded_units(tmp_path)) == 5
+    assert len(files(tmp_path)) == 3
+
+
+def test_what_was_done_is_written_when_the_run_fails(tmp_path):
+    with pytest.raises(ZeroDivisionError), Recorder(tmp_path, SCHEMA) as recorder:
+        recorder.add("a", "x", rows(1.0))
+        raise ZeroDivisionError
+    assert recorded_units(tmp_path) == {("a", "x")}
+
+
+def test_nothing_is_written_where_nothing_was_done(tmp_path):
+    with Recorder(tmp_path / "out", SCHEMA):
+        pass
+    assert not (tmp_path / "out").exists()
+    assert read_records(tmp_path / "out", SCHEMA).num_rows == 0
+
+
+def test_half_a_file_of_a_killed_process_does_not_disturb(tmp_path):
+    with Recorder(tmp_path, SCHEMA) as recorder:
+        recorder.add("a", "x", rows(1.0))
+    (name,) = files(tmp_path)
+    (tmp_path / "records" / f".{name}.0123.part").write_bytes(b"PAR1 half")
+    (tmp_path / "records" / f".{name}").write_bytes(b"PAR1 half")
+    assert read_records(tmp_path, SCHEMA).num_rows == 1
+    assert recorded_units(tmp_path) == {("a", "x")}
+
+
+def test_a_damaged_file_is_named(tmp_path):
+    (tmp_path / "records").mkdir()
+    (tmp_path / "records" / "0-1.parquet").write_bytes(b"PAR1")
+    for read in (lambda: read_records(tmp_path, SCHEMA), lambda: recorded_units(tmp_path)):
+        with pytest.raises(InputError, match=r"0-1\.parquet' is damaged; delete it"):
+            read()
+
+
+def test_a_file_with_other_columns_is_refused(tmp_path):
+    write_table(pa.table({"image": ["a"], "unit": ["x"]}), tmp_path / "records" / "0-1.parquet")
+    with pytest.raises(InputError, match="other columns"):
+        read_records(tmp_path, SCHEMA)
+
+
+def test_a_unit_that_two_runs_did_at_once_is_there_once(tmp_path):
+    for units in (["x", "y"], ["y", "z"]):
+        with Recorder(tmp_path, SCHEMA) as recorder:
+            for unit in units:
+                recorder.add("a", unit, rows(1.0, 2.0))
+    table = read_records(tmp_path, SCHEMA)
+    assert table["unit"].to_pylist() == ["x", "x", "y", "y", "z", "z"]
+    assert table["step"].to_pylist() == [0, 1] * 3
+
+
+@pytest.mark.parametrize("row", [{"step": 1}, {"step": 1, "score": 1.0, "socre": 2.0}])
+def test_a_record_with_other_columns_than_the_schema_is_an_error(tmp_path, row):
+    with pytest.raises(ValueError, match="the schema"):
+        Recorder(tmp_path, SCHEMA).add("a", "x", [row])
+
+
+def test_a_folder_belongs_to_one_setting(tmp_path):
+    settings = {"model": "m", "data": {"images": 3, "digest": "d"}, "ways": ("layer", "grey"), "seed": 0}
+    claim_folder(tmp_path / "out", settings)
+    written = (tmp_path / "out" / "settings.json").read_bytes()
+    claim_folder(tmp_path / "out", settings)
+    assert json.loads(written) == {**settings, "ways": ["layer", "grey"]}
+    for other, what in [
+        ({"seed": 1}, "seed = 0, and this one has 1"),
+        ({"data": {"images": 3, "digest": "e"}, "seed": 1}, 'data.digest = "d", and this one has "e"'),
+        ({"ways": ["layer"]}, r'ways = \["layer", "grey"\], and this one has \["layer"\]'),
+        ({"more": True}, "more = null, and this one has true"),
+    ]:
+        with pytest.raises(InputError, match=what):
+            claim_folder(tmp_path / "out", settings | other)
+    del settings["ways"]
+    with pytest.raises(InputError, match=r'ways = \["layer", "grey"\], and this one has null'):
+        claim_folder(tmp_path / "out", settings)
+    assert (tmp_path / "out" / "settings.json").read_bytes() == written
+
+
+def test_records_without_settings_are_left_alone(tmp_path):
+    with Recorder(tmp_path, SCHEMA) as recorder:
+        recorder.add("a", "x", rows(1.0))
+    with pytest.raises(InputError, match="unknown settings"):
+        claim_folder(tmp_path, {})
+    assert not (tmp_path / "settings.json").exists()
+
+
+def test_settings_that_cannot_be_read_are_not_overwritten(tmp_path):
+    (tmp_path / "settings.json").write_text("{")
+    with pytest.raises(InputError, match=r"cannot read .*settings\.json"):
+        claim_folder(tmp_path, {})
+    assert (tmp_path / "settings.json").read_text() == "{"
+
+
+def test_a_place_that_cannot_be_written_to_is_one_sentence(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot write"):
+        claim_folder(tmp_path / "file", {})
+    with pytest.raises(InputError, match="cannot write"):
+        write_table(SCHEMA.empty_table(), tmp_path / "file" / "x.parquet")
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    def half(table, path):
+        path.write_bytes(b"PAR1")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(pq, "write_table", half)
+    with pytest.raises(InputError, match="No space left on device"):
+        write_table(SCHEMA.empty_table(), tmp_path / "x.parquet")
+    assert not list(tmp_path.iterdir())
