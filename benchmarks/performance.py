@@ -14,6 +14,7 @@ baseline (--samples perturbed images), lime's own explainer with black, the comp
 """
 
 import argparse
+import os
 import platform
 import re
 import time
@@ -151,7 +152,7 @@ def lime_package(samples: int) -> tuple[Callable[[], object], Callable[[], objec
     segments = grid(torch.zeros(3, SIZE, SIZE))[0, 0].numpy()
 
     def explain(explainer: LimeImageExplainer, forward: nn.Module, color: float) -> object:
-        options = {"hide_color": color, "num_samples": samples, "batch_size": 16, "progress_bar": False}
+        options = {"hide_color": color, "num_samples": samples, "batch_size": 16}
         classifier = ImageClassifier(forward)
         return explainer.explain_instance(picture, classifier, segmentation_fn=lambda _: segments, **options)
 
@@ -217,6 +218,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=64, help="perturbed images of an explanation")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
+    os.environ["MALLOC_MMAP_THRESHOLD_"] = "65536"  # of the processes that measure memory: nothing is cached
     RIMS["dense"] = dense
     torch.set_num_threads(options.threads)
     print(f"{date.today()}, torch {torch.__version__}, torchvision {torchvision.__version__}, ", end="")

@@ -6,7 +6,6 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -14,7 +13,7 @@ from captum_layermask.colors import Colors
 from captum_layermask.errors import InputError
 from captum_layermask.explain import Explanation, explain, predict
 from captum_layermask.forward import RemovalForward
-from captum_layermask.missing import MISSING
+from captum_layermask.remembering import Remembering
 from captum_layermask.removals import REMOVALS, make_forward
 
 __all__ = ["WAYS", "Answer", "Comparison", "Row", "compare", "marked"]
@@ -143,7 +142,7 @@ def compare(
     _check_counts(missing, top, classes, len(categories))
     ways = tuple(dict.fromkeys(missing))
     forwards = {
-        way: _Remembering(
+        way: Remembering(
             make_forward(way, model, colors=colors, reference=pixels, segments=segments, seed=seed)
         )
         for way in ways
@@ -171,21 +170,6 @@ def compare(
 def marked(title: str, leaks: bool, space: str = " ") -> str:
     """The title of a way to remove pixels, with a mark where it leaks."""
     return f"{title}{space}(sees hidden pixels)" if leaks else title
-
-
-class _Remembering:
-    """Runs a forward once for every set of missing pixels, as long as the image stays the same."""
-
-    def __init__(self, forward: RemovalForward) -> None:
-        self.forward = forward
-        self._answers: dict[tuple[int, bytes], Tensor] = {}
-
-    def __call__(self, x: Tensor) -> Tensor:
-        missing = (x == MISSING).all(1).cpu().numpy()
-        key = len(x), np.packbits(missing).tobytes()
-        if key not in self._answers:
-            self._answers[key] = self.forward(x)
-        return self._answers[key]
 
 
 def _row(

@@ -78,27 +78,48 @@ def plan(mask: Mask, rounds: int, dtype: torch.dtype) -> list[Ring]:
     Waits for the mask's device once for every eight rounds: for the number of cells in each ring.
     """
     offsets, weights = _neighbourhoods(mask.size[1], dtype, mask.visible.device)
+    compiling = torch.compiler.is_compiling()
     known = mask.visible
     planned: list[Ring] = []
     while rounds > len(planned):
-        rings, seen = [], []
-        for _ in range(min(_RINGS_AT_ONCE, rounds - len(planned))):
-            around = _known_neighbours(known)
-            ring = (around > 0) & mask.missing & ~known
-            rings.append(ring.flatten())
-            seen.append(around.flatten())
-            known = known | ring
+        some = min(_RINGS_AT_ONCE, rounds - len(planned))
+        rings, around, known = (_grow_as_one_node if compiling else _grow)(known, mask.missing, some)
         counts = torch.stack([ring.count_nonzero() for ring in rings]).tolist()
-        for ring, around, count in zip(rings, seen, counts, strict=True):
-            cells = torch.nonzero_static(ring, size=count)[:, 0]
-            kinds = around[cells].int()
+        for ring, kinds, count in zip(rings, around, counts, strict=True):
+            cells = torch.nonzero_static(ring.flatten(), size=count)[:, 0]
+            kinds = kinds.flatten()[cells].int()
             sources = offsets.index_select(0, kinds).add_(cells[:, None])
             planned.append(Ring(cells, sources, weights.index_select(0, kinds)))
-        if not torch.compiler.is_compiling() and not counts[-1]:
+        if not compiling and not counts[-1]:
             break
     if mask.frame is not None:
         planned.append(_cut_off(mask, rounds, known, dtype))
     return planned
+
+
+def _grow(known: Tensor, missing: Tensor, rounds: int) -> tuple[list[Tensor], list[Tensor], Tensor]:
+    """The next rings (bool, N×1×H×W), the known neighbours of each cell then, and what is known at last."""
+    rings, seen = [], []
+    for _ in range(rounds):
+        around = _known_neighbours(known)
+        rings.append((around > 0) & missing & ~known)
+        seen.append(around)
+        known = known | rings[-1]
+    return rings, seen, known
+
+
+@torch.library.custom_op("captum_layermask::grow", mutates_args=())
+def _grow_as_one_node(
+    known: Tensor, missing: Tensor, rounds: int
+) -> tuple[list[Tensor], list[Tensor], Tensor]:
+    """The same as an operation that ``torch.compile`` does not take apart: its code for bytes is slower."""
+    return _grow(known, missing, rounds)
+
+
+@_grow_as_one_node.register_fake
+def _(known: Tensor, missing: Tensor, rounds: int) -> tuple[list[Tensor], list[Tensor], Tensor]:
+    rings = [torch.empty_like(known) for _ in range(rounds)]
+    return rings, [torch.empty_like(ring, dtype=torch.uint8) for ring in rings], torch.empty_like(known)
 
 
 def _known_neighbours(known: Tensor) -> Tensor:

@@ -13,7 +13,6 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from captum_layermask.compare import _Remembering
 from captum_layermask.errors import InputError, UnknownNameError
 from captum_layermask.evaluate.dataset import Dataset
 from captum_layermask.evaluate.drawing import readable, shuffled
@@ -29,6 +28,7 @@ from captum_layermask.explain import explain, predict
 from captum_layermask.forward import RemovalForward
 from captum_layermask.metrics import alignment_score, grid_pointing_game, top_k_jaccard, top_k_region
 from captum_layermask.models import LoadedModel
+from captum_layermask.remembering import Remembering
 from captum_layermask.removals import make_forward
 from captum_layermask.segments import SEGMENTERS
 
@@ -184,7 +184,7 @@ class Lime:
         segments = opened.segments[segmentation]
         forward = self._forward(way, opened.pixels, segments)
         watch = Watch(forward)
-        remembering = _Remembering(forward)
+        remembering = Remembering(forward)
         rows = []
         whole = len(opened.targets) == 1
         for number, target in enumerate(opened.targets):
