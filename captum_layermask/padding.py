@@ -44,7 +44,7 @@ def neighbor_pad(cells: Tensor, mask: Mask, rounds: int) -> Tensor:
     table = cells.permute(0, 2, 3, 1).reshape(-1, c).contiguous()
     in_place = not (torch.is_grad_enabled() and cells.requires_grad)
     for ring in mask.remember(("rings", rounds, cells.dtype), lambda: _planned(mask, rounds, cells.dtype)):
-        filled = F.embedding_bag(ring.sources, table, mode="sum", per_sample_weights=ring.weights)
+        filled = F.embedding_bag(ring.sources, table, mode="sum", per_sample_weights=ring.weights())
         write = table.index_copy_ if in_place else table.index_copy
         table = write(0, ring.cells, filled)
     return table.view(n, h, w, c).permute(0, 3, 1, 2)
@@ -57,12 +57,18 @@ class Ring:
     Attributes:
         cells: the M cells to write.
         sources: the M×8 cells to read.
-        weights: their M×8 weights: 1 / (number of known neighbours), 0 for the others.
+        kinds: which of their neighbours are known, a bit for each (uint8, M).
+        weights_of_kinds: 1 / (number of known neighbours) for those, 0 for the others (256×8).
     """
 
     cells: Tensor
     sources: Tensor
-    weights: Tensor
+    kinds: Tensor
+    weights_of_kinds: Tensor
+
+    def weights(self) -> Tensor:
+        """What each source weighs, M×8; not kept, since it takes as much memory as all else together."""
+        return self.weights_of_kinds.index_select(0, self.kinds.int())
 
 
 def _planned(mask: Mask, rounds: int, dtype: torch.dtype) -> list[Ring]:
@@ -78,6 +84,8 @@ def plan(mask: Mask, rounds: int, dtype: torch.dtype) -> list[Ring]:
     Waits for the mask's device once for every eight rounds: for the number of cells in each ring.
     """
     offsets, weights = _neighbourhoods(mask.size[1], dtype, mask.visible.device)
+    if mask.visible.numel() < 2**31:
+        offsets = offsets.int()
     compiling = torch.compiler.is_compiling()
     known = mask.visible
     planned: list[Ring] = []
@@ -87,13 +95,13 @@ def plan(mask: Mask, rounds: int, dtype: torch.dtype) -> list[Ring]:
         counts = torch.stack([ring.count_nonzero() for ring in rings]).tolist()
         for ring, kinds, count in zip(rings, around, counts, strict=True):
             cells = torch.nonzero_static(ring.flatten(), size=count)[:, 0]
-            kinds = kinds.flatten()[cells].int()
-            sources = offsets.index_select(0, kinds).add_(cells[:, None])
-            planned.append(Ring(cells, sources, weights.index_select(0, kinds)))
+            kinds = kinds.flatten()[cells]
+            sources = offsets.index_select(0, kinds.int()).add_(cells[:, None])
+            planned.append(Ring(cells, sources, kinds, weights))
         if not compiling and not counts[-1]:
             break
     if mask.frame is not None:
-        planned.append(_cut_off(mask, rounds, known, dtype))
+        planned.append(_cut_off(mask, rounds, known, weights))
     return planned
 
 
@@ -142,12 +150,12 @@ def _neighbourhoods(width: int, dtype: torch.dtype, device: torch.device) -> tup
     return offsets.to(device), weights.to(device, dtype)
 
 
-def _cut_off(mask: Mask, rounds: int, known: Tensor, dtype: torch.dtype) -> Ring:
-    """Missing cells within reach that frame keeps from being filled, as a ring of zero weights."""
+def _cut_off(mask: Mask, rounds: int, known: Tensor, weights: Tensor) -> Ring:
+    """Missing cells within reach that frame keeps from being filled: no neighbour known, so all weights 0."""
     edge = (rounds, rounds)
     reached = Window((2 * rounds + 1, 2 * rounds + 1), before=edge, after=edge).any(mask.visible)
     ring = (reached & mask.missing & ~known).flatten()
     cells = torch.nonzero_static(ring, size=int(ring.count_nonzero()))[:, 0]
     some_visible = mask.visible.flatten().byte().argmax()
-    weights = torch.zeros(len(cells), 8, dtype=dtype, device=cells.device)
-    return Ring(cells, some_visible.expand(len(cells), 8), weights)
+    kinds = torch.zeros(len(cells), dtype=torch.uint8, device=cells.device)
+    return Ring(cells, some_visible.expand(len(cells), 8), kinds, weights)
