@@ -267,8 +267,8 @@ class Guarded:
         )
 
 
-for kind in (MaskedMap, MaskedVector):
-    kind.guarded = type(kind.__name__, (Guarded, kind), {})
+MaskedMap.guarded = type("MaskedMap", (Guarded, MaskedMap), {})
+MaskedVector.guarded = type("MaskedVector", (Guarded, MaskedVector), {})
 
 
 def carriers_in(tree: Any) -> Iterator[Carrier]:

@@ -61,9 +61,7 @@ class RemovalForward(nn.Module, ABC):
                 MISSING in some channels only, an image that holds MISSING and requires gradients.
             TrainingModeError: a normalisation layer would use or update batch statistics.
         """
-        image, seen = self._split(x, mask)
-        with torch._dynamo.config.patch(capture_scalar_outputs=True):  # sizes of rings, for torch.compile
-            return self.predict(image, seen, extra)
+        return self.predict(*self._split(x, mask), extra)
 
     @torch.compiler.disable
     def _split(self, x: Tensor, mask: Tensor | None) -> tuple[Tensor, Mask]:

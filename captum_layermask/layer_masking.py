@@ -113,7 +113,8 @@ class LayerMaskedForward(RemovalForward):
         model = with_module_rules(self.model, path)
         run = Run(model, observe, concat=self.concat, padding=self.padding, windows_left=windows)
         try:
-            result, arrived = _through(model, image, mask.visible, mask.full, extra, run)
+            with torch._dynamo.config.patch(capture_scalar_outputs=True):  # torch.compile: sizes of rings
+                result, arrived = _through(model, image, mask.visible, mask.full, extra, run)
         except MaskLostError as error:
             if observe is None:
                 raise MaskLostError(f"{error} {self._last_seen(image, mask, extra)}") from None

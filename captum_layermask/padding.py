@@ -43,7 +43,7 @@ def neighbor_pad(cells: Tensor, mask: Mask, rounds: int) -> Tensor:
     n, c, h, w = cells.shape
     table = cells.permute(0, 2, 3, 1).reshape(-1, c).contiguous()
     in_place = not (torch.is_grad_enabled() and cells.requires_grad)
-    for ring in mask.remember(("rings", rounds, cells.dtype), lambda: _planned(mask, rounds, cells.dtype)):
+    for ring in mask.remember(("rings", rounds, cells.dtype), lambda: plan(mask, rounds, cells.dtype)):
         filled = F.embedding_bag(ring.sources, table, mode="sum", per_sample_weights=ring.weights())
         write = table.index_copy_ if in_place else table.index_copy
         table = write(0, ring.cells, filled)
@@ -71,13 +71,6 @@ class Ring:
         return self.weights_of_kinds.index_select(0, self.kinds.int())
 
 
-def _planned(mask: Mask, rounds: int, dtype: torch.dtype) -> list[Ring]:
-    if not torch.compiler.is_compiling():
-        return [ring for ring in plan(mask, rounds, dtype) if len(ring.cells)]
-    with torch._dynamo.decorators.patch_dynamo_config(capture_scalar_outputs=True):
-        return plan(mask, rounds, dtype)
-
-
 def plan(mask: Mask, rounds: int, dtype: torch.dtype) -> list[Ring]:
     """The rings around the visible cells, from the innermost outwards.
 
@@ -94,15 +87,13 @@ def plan(mask: Mask, rounds: int, dtype: torch.dtype) -> list[Ring]:
         rings, around, known = (_grow_as_one_node if compiling else _grow)(known, mask.missing, some)
         counts = torch.stack([ring.count_nonzero() for ring in rings]).tolist()
         for ring, kinds, count in zip(rings, around, counts, strict=True):
+            if not compiling and not count:
+                return planned + _cut_off(mask, rounds, known, weights)
             cells = torch.nonzero_static(ring.flatten(), size=count)[:, 0]
             kinds = kinds.flatten()[cells]
             sources = offsets.index_select(0, kinds.int()).add_(cells[:, None])
             planned.append(Ring(cells, sources, kinds, weights))
-        if not compiling and not counts[-1]:
-            break
-    if mask.frame is not None:
-        planned.append(_cut_off(mask, rounds, known, weights))
-    return planned
+    return planned + _cut_off(mask, rounds, known, weights)
 
 
 def _grow(known: Tensor, missing: Tensor, rounds: int) -> tuple[list[Tensor], list[Tensor], Tensor]:
@@ -150,12 +141,14 @@ def _neighbourhoods(width: int, dtype: torch.dtype, device: torch.device) -> tup
     return offsets.to(device), weights.to(device, dtype)
 
 
-def _cut_off(mask: Mask, rounds: int, known: Tensor, weights: Tensor) -> Ring:
+def _cut_off(mask: Mask, rounds: int, known: Tensor, weights: Tensor) -> list[Ring]:
     """Missing cells within reach that frame keeps from being filled: no neighbour known, so all weights 0."""
+    if mask.frame is None:
+        return []
     edge = (rounds, rounds)
     reached = Window((2 * rounds + 1, 2 * rounds + 1), before=edge, after=edge).any(mask.visible)
     ring = (reached & mask.missing & ~known).flatten()
     cells = torch.nonzero_static(ring, size=int(ring.count_nonzero()))[:, 0]
     some_visible = mask.visible.flatten().byte().argmax()
     kinds = torch.zeros(len(cells), dtype=torch.uint8, device=cells.device)
-    return Ring(cells, some_visible.expand(len(cells), 8), kinds, weights)
+    return [Ring(cells, some_visible.expand(len(cells), 8), kinds, weights)]

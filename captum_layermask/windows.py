@@ -56,13 +56,15 @@ class Window:
         )
 
     def always_reads(self, size: tuple[int, int]) -> bool:
-        """Whether every window reads at least one cell of a map of this size, not implicit padding alone."""
+        """Whether every window is sure to read a cell of a map of this size, not implicit padding alone.
+
+        The first and the last window must overlap the map, and dilated taps not step over it.
+        """
         return all(
-            any(0 <= i * s - before + j * d < n for j in range(k))
+            n >= d and before <= d * (k - 1) and (self.count(n, axis) - 1) * s - before < n
             for axis, (n, k, s, d, before) in enumerate(
                 zip(size, self.kernel, self.stride, self.dilation, self.before, strict=True)
             )
-            for i in range(self.count(n, axis))
         )
 
     def count(self, size: int, axis: int) -> int:
