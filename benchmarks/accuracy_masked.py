@@ -13,10 +13,9 @@ from pathlib import Path
 
 import torch
 import torchvision
-from torch import nn
 from tqdm import tqdm
 
-from captum_layermask import REMOVALS, Colors, LayerMaskedForward, make_forward
+from captum_layermask import REMOVALS, LayerMaskedForward, make_forward
 from captum_layermask.images import read_image
 from captum_layermask.models import load_model
 from captum_layermask.segments import grid
@@ -44,9 +43,7 @@ def main() -> None:
     options = parser.parse_args()
 
     loaded = load_model("efficientnet-lite0")
-    plain = nn.Sequential(loaded.normalize, loaded.model).eval()
-    mean, std = (tensor.flatten().tolist() for tensor in (loaded.normalize.mean, loaded.normalize.std))
-    colors = Colors(mean, std, normalized=False)
+    plain, colors = loaded.network, loaded.colors
     generator = torch.Generator().manual_seed(options.seed)
     files = sorted(path for path in options.folder.iterdir() if path.is_file())
     names = options.missing.split(",")

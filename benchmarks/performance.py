@@ -171,8 +171,11 @@ def compiled(samples: int) -> tuple[Callable[[], object], Callable[[], object]]:
     return lambda: plain(x), lambda: masked(x, mask=patches(16, generator))
 
 
-CALLS = {"captum Lime, resnet50": (captum_lime, 1.12), "lime package, lite0": (lime_package, 1.00)}
-CALLS["torch.compile, resnet50"] = (compiled, 1.15)
+CALLS: dict[str, tuple[Callable[..., Any], float]] = {
+    "captum Lime, resnet50": (captum_lime, 1.12),
+    "lime package, lite0": (lime_package, 1.00),
+    "torch.compile, resnet50": (compiled, 1.15),
+}
 
 
 def measure_calls(make: Callable[..., Any], samples: int, pairs: int) -> np.ndarray:

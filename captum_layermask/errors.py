@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 
 class LayerMaskError(Exception):
@@ -43,6 +43,13 @@ class UnknownNameError(LayerMaskError, ValueError):
         offer = ", ".join(repr(spelled[n]) for n in near)
         message = f"unknown {kind} {name!r}" + (f"; did you mean {offer}?" if offer else ".")
         super().__init__(f"{message} {hint}".strip())
+
+
+def require_known(kind: str, names: Iterable[str], known: Collection[str]) -> None:
+    """Raise ``UnknownNameError`` for the first name that is not one of those known."""
+    for name in names:
+        if name not in known:
+            raise UnknownNameError(kind, name, known, hint=f"Give some of {', '.join(known)}.")
 
 
 class NothingMissingWarning(UserWarning):

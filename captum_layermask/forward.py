@@ -61,7 +61,8 @@ class RemovalForward(nn.Module, ABC):
                 MISSING in some channels only, an image that holds MISSING and requires gradients.
             TrainingModeError: a normalisation layer would use or update batch statistics.
         """
-        return self.predict(*self._split(x, mask), extra)
+        image, seen = self._split(x, mask)
+        return self.predict(image, seen, extra)
 
     @torch.compiler.disable
     def _split(self, x: Tensor, mask: Tensor | None) -> tuple[Tensor, Mask]:

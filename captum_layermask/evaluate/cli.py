@@ -118,7 +118,7 @@ def curves(
     )
     if outcome is not None and outcome.facts["units"]:
         seconds = 3 * 1000 * outcome.facts["loop_seconds"] / outcome.facts["units"]
-        typer.echo(f"1000 images × {fractions} fractions × 3 ways would take {seconds:.0f} s at this speed")
+        typer.echo(f"1000 images × {fractions} fractions × 3 ways would take {seconds:.0f} s of processes")
 
 
 @app.command()

@@ -14,7 +14,7 @@ from captum.attr import Saliency
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from captum_layermask.errors import InputError, UnknownNameError
+from captum_layermask.errors import InputError, require_known
 from captum_layermask.evaluate.curves_report import curves_report
 from captum_layermask.evaluate.dataset import Dataset
 from captum_layermask.evaluate.figures import plot_pictures, remaining_picture
@@ -102,8 +102,8 @@ class Curves:
             raise InputError(f"the number of fractions is {fractions}; give at least 2, for 0 and 1.")
         if n_segments < 1:
             raise InputError(f"the number of segments is {n_segments}; give at least 1.")
-        _check_known("segmentation", segments, SEGMENTERS)
-        _check_known("order", orders, ORDERS)
+        require_known("segmentation", segments, SEGMENTERS)
+        require_known("order", orders, ORDERS)
         self.model, self.data = model, data
         self.images: Sequence[str] = data.images
         self.missing, self.segmentations, self.orders = tuple(missing), tuple(segments), tuple(orders)
@@ -248,12 +248,6 @@ class Curves:
         leaf = pixels.clone(memory_format=torch.channels_last).requires_grad_()
         gradient = Saliency(self._network).attribute(leaf, target=self.data.labels[image])
         return gradient.amax(1, keepdim=True)
-
-
-def _check_known(kind: str, names: Sequence[str], known: Mapping[str, Any]) -> None:
-    for name in names:
-        if name not in known:
-            raise UnknownNameError(kind, name, known, hint=f"Give some of {', '.join(known)}.")
 
 
 def _paints_hidden(way: str) -> bool:

@@ -13,13 +13,14 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from captum_layermask.errors import InputError, UnknownNameError
+from captum_layermask.errors import InputError, require_known
 from captum_layermask.evaluate.dataset import Dataset
 from captum_layermask.evaluate.drawing import readable, shuffled
 from captum_layermask.evaluate.figures import as_picture, attribution_picture, plot_pictures
 from captum_layermask.evaluate.lime_report import RANKS, WHOLE, Results
 from captum_layermask.evaluate.mosaics import Candidate, choose_cells, mosaic
 from captum_layermask.evaluate.objects import objects_with_classes
+from captum_layermask.evaluate.records import rounded
 from captum_layermask.evaluate.report import Report
 from captum_layermask.evaluate.seeds import stable_seed
 from captum_layermask.evaluate.titles import segmentation_title, way_title
@@ -37,7 +38,6 @@ __all__ = ["TOP", "Lime"]
 #: How many segments are taken for the most important ones; the paper's Table 2 has 20.
 TOP = (10, 20, 30)
 
-_DIGITS = 6
 _COLOURS = "Green speaks for the class, red against it."
 
 
@@ -110,11 +110,7 @@ class Lime:
         seed: int = 0,
     ) -> None:
         _check_counts(n_segments, n_samples, top, mosaics, batch_size)
-        for segmentation in segments:
-            if segmentation not in SEGMENTERS:
-                raise UnknownNameError(
-                    "segmentation", segmentation, SEGMENTERS, f"Give some of {', '.join(SEGMENTERS)}."
-                )
+        require_known("segmentation", segments, SEGMENTERS)
         self._model, self._data = model, data
         self._ways, self._segmentations = tuple(missing), tuple(segments)
         self._n_segments, self._n_samples, self._batch_size = n_segments, n_samples, batch_size
@@ -206,7 +202,7 @@ class Lime:
             row["n_samples"], row["vanished"] = self._n_samples, watch.vanished - vanished
             row["seconds"] = time.perf_counter() - start
             importance = explanation.segment_attributions()
-            row["importance"] = [float(f"{value:.{_DIGITS}g}") for value in importance.tolist()]
+            row["importance"] = [rounded(value) for value in importance.tolist()]
             if whole:
                 row |= self._measures(opened, segments, importance)
             else:

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from captum_layermask.errors import InputError
 
-__all__ = ["Recorder", "claim_folder", "read_records", "recorded_units", "write_table"]
+__all__ = ["Recorder", "claim_folder", "read_records", "recorded_units", "rounded", "write_table"]
 
 SECONDS_BETWEEN_WRITES = 10.0
 SIGNIFICANT_DIGITS = 6
@@ -64,7 +64,7 @@ class Recorder:
             if record.keys() != set(self._schema.names):
                 raise ValueError(f"a record has {sorted(record)}, the schema {sorted(self._schema.names)}.")
             for name in self._floats:
-                record[name] = float(f"{record[name]:.{SIGNIFICANT_DIGITS}g}")
+                record[name] = rounded(record[name])
             self._rows.append(record)
         if time.monotonic() - self._last_write >= SECONDS_BETWEEN_WRITES:
             self._write()
@@ -75,6 +75,11 @@ class Recorder:
             write_table(table, self._folder / f"{self._rank}-{uuid.uuid4().hex}.parquet")
             self._rows = []
         self._last_write = time.monotonic()
+
+
+def rounded(value: float) -> float:
+    """A number as it is recorded: six significant digits."""
+    return float(f"{value:.{SIGNIFICANT_DIGITS}g}")
 
 
 def claim_folder(out: Path, settings: Mapping[str, Any]) -> None:
