@@ -21,10 +21,3 @@ def test_the_version_is_the_same_everywhere(capsys):
     assert f"\nversion: {VERSION}\n" in (ROOT / "CITATION.cff").read_text()
     releases = re.findall(r"^## \[([^\]]+)\]", (ROOT / "CHANGELOG.md").read_text(), re.M)
     assert VERSION in releases[:2]
-
-
-def test_every_extra_is_named_where_it_is_offered():
-    extras = set(metadata.metadata("captum-layermask").get_all("Provides-Extra"))
-    offered = "".join(path.read_text() for path in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
-    assert extras == {"demo", "docs", "evaluate", "inpainting", "shap", "test", "timm", "tutorials"}
-    assert {name for name in extras if f"[{name}" in offered or f",{name}" in offered} >= {"demo", "evaluate", "test"}
