@@ -242,7 +242,7 @@ def main() -> None:
     columns = [f"{fractions[i]:.0%}" for i in middle]
     columns += ["area", "ratio to the paper's", "entropy less the paper's", "vanished"]
     print(
-        f"{Path(options.network).stem}, {options.half} half: {len(images)} images, patches of {options.patch}, "
+        f"{Path(options.network).stem}, {options.half} half ({len(images)} images), patch {options.patch}, "
         f"seed {options.seed}; {date.today()}, torch {torch.__version__}, torchvision "
         f"{torchvision.__version__}, {platform.machine()}, {options.threads} threads\n"
     )
