@@ -20,7 +20,7 @@ from captum_layermask.layer_masking import LayerMaskedForward
 from captum_layermask.mask import Mask
 from captum_layermask.missing import visible_pixels
 from captum_layermask.padding import neighbor_pad
-from captum_layermask.plots import draw_outlines
+from captum_layermask.plots import Picture, draw_outlines
 from captum_layermask.removals import REMOVALS, make_forward
 
 __all__ = ["plot_activations", "plot_neighbor_padding"]
@@ -171,7 +171,7 @@ def _visible(image: Tensor, mask: Tensor) -> Tensor:
 
 def _panels(lines: int, columns: int, image: Tensor) -> np.ndarray:
     high = _CELL * image.shape[2] / image.shape[3]
-    figure = Figure(figsize=(columns * _CELL + 0.4, lines * high + 0.5), layout="constrained")
+    figure = Picture(figsize=(columns * _CELL + 0.4, lines * high + 0.5), layout="constrained")
     panels: np.ndarray = figure.subplots(lines, columns, squeeze=False)
     return panels
 
