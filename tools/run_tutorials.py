@@ -21,13 +21,17 @@ COLOURS = 256
 
 
 def smaller(png: str) -> str:
-    """A base64 PNG with a palette of 256 colours, on white, where that takes fewer bytes."""
+    """A base64 PNG with a palette of 256 colours, on white, where that takes fewer bytes.
+
+    The palette covers rare colours too, so that a photo beside it does not bend a colour scale.
+    """
     data = base64.b64decode(png)
     picture = Image.open(io.BytesIO(data)).convert("RGBA")
     paper = Image.new("RGBA", picture.size, "white")
     paper.alpha_composite(picture)
     written = io.BytesIO()
-    paper.convert("RGB").quantize(COLOURS).save(written, "PNG", optimize=True)
+    palette = paper.convert("RGB").quantize(COLOURS, Image.Quantize.MAXCOVERAGE, kmeans=1)
+    palette.save(written, "PNG", optimize=True)
     return base64.b64encode(min(data, written.getvalue(), key=len)).decode()
 
 
@@ -39,6 +43,7 @@ def run(path: Path) -> None:
         timeout=600,
         kernel_name="python3",
         record_timing=False,
+        coalesce_streams=True,
         resources={"metadata": {"path": path.parent}},
     ).execute()
     for cell in notebook.cells:
