@@ -16,11 +16,11 @@ __all__ = ["FastLimeImageExplainer"]
 class FastLimeImageExplainer(LimeImageExplainer):  # type: ignore[misc]
     """lime's ``LimeImageExplainer`` (0.2), without a NumPy copy of the image for every sample.
 
-    Only the sampling differs: the image and the masks go to the forward directly. The same ``random_state``
-    and segments give the explanation that lime's own class gives. ``explain_instance`` and the
-    ``ImageExplanation`` that it returns are lime's; the function of images that it is given must be an
-    ``ImageClassifier``. With ``hide_color=MISSING`` pixels are removed, with another colour, or None (the
-    mean of the segment), they are painted, as lime does.
+    It is made with lime's arguments. Only the sampling differs: the image and the masks go to the forward
+    directly. The same ``random_state`` and segments give the explanation that lime's own class gives.
+    ``explain_instance`` and the ``ImageExplanation`` that it returns are lime's; the function of images that
+    it is given must be an ``ImageClassifier``. With ``hide_color=MISSING`` pixels are removed, with another
+    colour, or None (the mean of the segment), they are painted, as lime does.
     """
 
     def data_labels(

@@ -40,6 +40,9 @@ def plot_neighbor_padding(image: Tensor, mask: Tensor, rounds: Sequence[int] = (
         mask: bool or 0/1 (1 = visible), 1×1×H×W, 1×H×W or H×W.
         rounds: rings filled, in pixels, each at least 0.
 
+    Returns:
+        A figure that no global state refers to; save it with ``save_figure``.
+
     Raises:
         InputError: not one RGB image in [0, 1], a mask that does not fit, no or a negative number of rounds.
 
@@ -82,6 +85,9 @@ def plot_activations(
         colors: the scale of the images, ``Colors(mean, std, normalized=False)``; paints need it.
         ways: keys of ``REMOVALS``.
         channels: which ones, or how many of those that vary most over the intact image.
+
+    Returns:
+        A figure that no global state refers to; save it with ``save_figure``.
 
     Raises:
         UnknownNameError: the model has no such module, or there is no such way.

@@ -102,6 +102,10 @@ def check_figure_path(path: str | Path) -> None:
 def save_figure(figure: Figure, path: str | Path) -> None:
     """Write a figure to ``path``, whole or not at all; its suffix names the format.
 
+    Args:
+        figure: what to write, at 120 dots per inch.
+        path: a file in a folder that is there; an older file is replaced.
+
     Raises:
         InputError: the file cannot be written.
     """

@@ -97,12 +97,12 @@ def _grid_of_about(image: torch.Tensor, n_segments: int = 196) -> torch.Tensor:
     return grid(image, size=max(1, round(math.sqrt(height * width / n_segments))))
 
 
-#: Name → function of the image and, if wanted, of ``n_segments``, about how many to make.
 SEGMENTERS: dict[str, Callable[..., torch.Tensor]] = {
     "grid": _grid_of_about,
     "slic": slic,
     "quickshift": quickshift,
 }
+"""Name → function of the image and, if wanted, of ``n_segments``, about how many to make."""
 
 
 def _size_of(image: torch.Tensor) -> tuple[int, int]:
