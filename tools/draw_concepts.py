@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
@@ -228,6 +229,9 @@ PICTURES = {
     "concepts-vanishing": vanishing,
 }
 
+#: Pages show these at two thirds of their size.
+WIDE = ("start-explanation", "concepts-activations", "concepts-rim")
+
 
 def _painted(image: Tensor, visible: Tensor, shade: float | None) -> Tensor:
     """3×H×W painted with a shade of grey, or 4×H×W with nothing there."""
@@ -262,7 +266,8 @@ def main() -> None:
     """Draw the named pictures, or all of them."""
     for name in sys.argv[1:] or PICTURES:
         path = IMAGES / f"{name}.png"
-        save(PICTURES[name](), path)
+        with rc_context({"font.size": 14 if name in WIDE else 10}):
+            save(PICTURES[name](), path)
         print(f"{path.name}: {path.stat().st_size / 1000:.0f} KB")
 
 
