@@ -42,7 +42,9 @@ class FastLimeImageExplainer(LimeImageExplainer):  # type: ignore[misc]
             classifier_fn: an ``ImageClassifier``.
             num_samples: how many images to draw; the first is the whole image.
             batch_size: images per call of the forward.
-            progress_bar: show tqdm's bar, counting samples.
+            progress_bar: show tqdm's bar, counting samples. lime 0.2 never passes it on; for
+                ``explain_instance`` the environment variable ``TQDM_DISABLE=1``, set before tqdm is
+                imported, turns the bars of both explainers off.
 
         Returns:
             0/1 (1 = shown), num_samples × segments, and the probabilities, num_samples × classes.
@@ -64,7 +66,8 @@ class FastLimeImageExplainer(LimeImageExplainer):  # type: ignore[misc]
         shown = torch.from_numpy(data).bool().to(x.device)
         ids = torch.from_numpy(np.array(segments, dtype=np.int64)).to(x.device)
         labels = []
-        with tqdm(total=num_samples, disable=not progress_bar) as bar:
+        silent = {} if progress_bar else {"disable": True}  # {}: the environment's TQDM_DISABLE decides
+        with tqdm(total=num_samples, **silent) as bar:
             for rows in shown.split(batch_size):
                 labels.append(classifier_fn.mixed(x, hidden, rows[:, None, ids]))
                 bar.update(len(rows))

@@ -9,7 +9,7 @@ import matplotlib
 import pytest
 import torch
 from coloured import draw, mean_colour_model
-from support import redraw, scramble, sees_nothing, small_classifier
+from support import scramble, sees_nothing, small_classifier
 
 from captum_layermask import REMOVALS, LayerMaskedForward, NoRuleError
 from captum_layermask.registry import MODULE_RULES, RULES
@@ -113,11 +113,8 @@ def test_the_example_of_a_rule_to_contribute_is_told_apart_from_a_wrong_one():
     names = run("docs/contribute.md")
     pool, rule_for = names["GlobalMedianPool"], names["rule_for"]
     rule_for(pool)(lambda module, x: x.pooled(x.raw.flatten(2).nanmedian(2).values))
-    x, mask = torch.randn(2, 3, 16, 16, dtype=torch.double), torch.ones(16, 16)
-    mask[4:12, :10] = 0
-    forward = LayerMaskedForward(redraw(torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), pool())).double())
-    answer = forward(x, mask=mask)
-    assert not torch.allclose(forward._observed(x, (), mask, scramble), answer, rtol=1e-9)
+    with pytest.raises(AssertionError, match=r"FAIL  noise in missing cells"):
+        names["test_global_median_pool"]()
 
 
 def test_the_examples_of_removals(capsys):
