@@ -113,7 +113,9 @@ def cells() -> Figure:
     for name, (column, row) in windows.items():
         for panel, side in zip(panels, (3, 1), strict=True):
             corner = (column - 0.5, row - 0.5)
-            panel.add_patch(Rectangle(corner, side, side, fill=False, edgecolor="black", linewidth=2.2))
+            panel.add_patch(
+                Rectangle(corner, side, side, fill=False, edgecolor="black", linewidth=2.2, zorder=3)
+            )
             middle = (side - 1) / 2
             panel.text(
                 column + middle, row + middle, name, ha="center", va="center", fontsize=12, weight="bold"
@@ -257,9 +259,12 @@ def save(figure: Figure, path: Path) -> None:
     written = io.BytesIO()
     figure.savefig(written, format="png", dpi=DPI, facecolor="white")
     picture = Image.open(written).convert("RGB")
-    palette = picture.quantize(255, Image.Quantize.MAXCOVERAGE, kmeans=2)
-    palette.putpalette([*palette.getpalette()[: 255 * 3], 255, 255, 255])  # paper is white in all of them
-    picture.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG).save(path, optimize=True)
+    palette = picture.quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=2)
+    reduced = picture.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG)
+    colours = np.array(reduced.getpalette()).reshape(-1, 3)
+    colours[(colours >= 248).all(1)] = 255  # paper is white in all of them
+    reduced.putpalette(colours.flatten().tolist())
+    reduced.save(path, optimize=True)
 
 
 def main() -> None:
