@@ -44,7 +44,7 @@ class FastLimeImageExplainer(LimeImageExplainer):  # type: ignore[misc]
             batch_size: images per call of the forward.
             progress_bar: show tqdm's bar, counting samples. lime 0.2 never passes it on; for
                 ``explain_instance`` the environment variable ``TQDM_DISABLE=1``, set before tqdm is
-                imported, turns the bars of both explainers off.
+                imported, turns the bars of both explainers off (but for tqdm's widgets in notebooks).
 
         Returns:
             0/1 (1 = shown), num_samples × segments, and the probabilities, num_samples × classes.

@@ -58,12 +58,14 @@ def plot_comparison(comparison: Comparison, *, width: float | None = None) -> Fi
     ]
     width = _LEFT + columns * (cell + _GAP) + _RIGHT if width is None else width
     heading = _heading(comparison, round(width * _LETTERS_PER_INCH))
-    over = _LINE * max(map(_lines, titles))
-    under = _UNDER + _LINE * (_lines(_label_below(comparison.rows[0], letters)) - 1)
-    top = 2 * _MARGIN + _LINE * _lines(heading) + over
     high = cell * pixels.shape[2] / pixels.shape[3]
-    down = high + under + over * wrapped
-    height = top + len(lines) * down - over * wrapped
+    under = _UNDER + _LINE * (_lines(_label_below(comparison.rows[0], letters)) - 1)
+    tops, height = [], 2 * _MARGIN + _LINE * _lines(heading)
+    for number, line in enumerate(lines):
+        if number == 0 or wrapped:
+            height += _LINE * max(_lines(title) for title, _ in line)
+        tops.append(height)
+        height += high + under
     figure = Picture(figsize=(width, height))
     figure.suptitle(heading, y=1 - _MARGIN / height, va="top")
     limit = max(float(row.explanation.attributions.abs().max()) for row in comparison.rows) or 1.0
@@ -74,7 +76,7 @@ def plot_comparison(comparison: Comparison, *, width: float | None = None) -> Fi
 
     for number, line in enumerate(lines):
         for column, (title, row) in enumerate(line):
-            panel = place(_LEFT + column * (cell + _GAP), top + number * down, cell, high)
+            panel = place(_LEFT + column * (cell + _GAP), tops[number], cell, high)
             panel.set_xticks([])
             panel.set_yticks([])
             if number == 0 or wrapped:
@@ -83,7 +85,7 @@ def plot_comparison(comparison: Comparison, *, width: float | None = None) -> Fi
                 _draw_image(panel, row.explanation, letters)
             else:
                 _draw_row(panel, row, norm, letters)
-    bar = place(width - _RIGHT, top, _BAR, height - top - under)
+    bar = place(width - _RIGHT, tops[0], _BAR, height - tops[0] - under)
     ticks = MaxNLocator(nbins=7, symmetric=True)
     figure.colorbar(ScalarMappable(norm, DIVERGING), cax=bar, ticks=ticks, label="change of the probability")
     return figure
@@ -94,7 +96,7 @@ def _columns(count: int, width: float | None) -> tuple[int, float]:
     if width is None:
         return count, _CELL
     room = width - _LEFT - _RIGHT
-    most = int(room / (_SMALLEST_CELL + _GAP))
+    most = int(room / (_SMALLEST_CELL + _GAP) + 1e-9)
     if most < 1:
         narrowest = _LEFT + _SMALLEST_CELL + _GAP + _RIGHT
         raise InputError(f"the width is {width} inches; give at least {narrowest:.2f}.")
@@ -116,9 +118,8 @@ def _draw_row(panel: Axes, row: Row, norm: Normalize, letters: int) -> None:
 
 
 def _label_below(row: Row, letters: int) -> str:
-    return textwrap.fill(
-        f"removed {row.removed.probability:.2f}, kept {row.kept.probability:.2f}", max(13, letters)
-    )
+    removed, kept = f"removed {row.removed.probability:.2f},", f"kept {row.kept.probability:.2f}"
+    return f"{removed} {kept}" if len(f"{removed} {kept}") <= letters else f"{removed}\n{kept}"
 
 
 def _column_title(row: Row, letters: int) -> str:

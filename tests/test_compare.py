@@ -238,7 +238,7 @@ def test_no_text_is_cut_off_or_written_over_another(model, ways, classes):
 WAYS = ("layer", "segment-mean", "layer-zero", "navier-stokes", "neighbor", "blur")
 
 
-@pytest.mark.parametrize("width", [4, 7, 10, 20])
+@pytest.mark.parametrize("width", [3.37, 7, 10, 20])
 @pytest.mark.parametrize("ways", [WAYS[:1], WAYS[:4], WAYS])
 def test_a_figure_of_a_given_width_breaks_its_rows(model, ways, width):
     comparison = run(model, missing=ways, classes=2)
@@ -250,6 +250,8 @@ def test_a_figure_of_a_given_width_breaks_its_rows(model, ways, width):
     for axes, row in zip(shown, comparison.rows, strict=True):
         assert np.array_equal(axes.images[0].get_array(), row.explanation.attributions[0, 0])
         assert axes.get_position().width * width >= 1.5 - 1e-9
+        label = f"removed {row.removed.probability:.2f}, kept {row.kept.probability:.2f}"
+        assert axes.get_xlabel() in (label, label.replace(", ", ",\n"))
     downs = {round(axes.get_position().y0, 6) for axes in shown}
     if len(downs) > 2:
         titles = [" ".join(axes.get_title().split()) for axes in shown]

@@ -19,6 +19,9 @@ from PIL import Image
 
 COLOURS = 256
 
+#: What a progress bar is in a notebook. It has nothing to show on a page.
+WIDGET = "application/vnd.jupyter.widget-view+json"
+
 
 def smaller(png: str) -> str:
     """A base64 PNG with a palette of 256 colours, on white, where that takes fewer bytes.
@@ -47,6 +50,8 @@ def run(path: Path) -> None:
         resources={"metadata": {"path": path.parent}},
     ).execute()
     for cell in notebook.cells:
+        if "outputs" in cell:
+            cell.outputs = [output for output in cell.outputs if WIDGET not in output.get("data", {})]
         for output in cell.get("outputs", ()):
             if "image/png" in output.get("data", {}):
                 output["data"]["image/png"] = smaller(output["data"]["image/png"])
