@@ -53,7 +53,7 @@ class Colors:
         return self.scaled(torch.tensor(color).view(-1, 1, 1))
 
     def scaled(self, pixels: Tensor) -> Tensor:
-        """Colours in [0, 1], …×C×H×W, on the scale of the images."""
+        """Colours in [0, 1], …×C×H×W, on the scale of the images (same shape)."""
         if not self.normalized:
             return pixels
         mean, std = (torch.tensor(s).view(-1, 1, 1) for s in (self.mean, self.std))

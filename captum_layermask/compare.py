@@ -18,8 +18,8 @@ from captum_layermask.removals import REMOVALS, make_forward
 
 __all__ = ["WAYS", "Answer", "Comparison", "Row", "compare", "marked"]
 
-#: What is compared unless told otherwise.
 WAYS = ("layer", "grey", "black", "blur")
+"""What is compared unless told otherwise."""
 
 
 @dataclass(frozen=True)
@@ -132,6 +132,9 @@ def compare(
             fewer.
         seed: of the samples, and of ways that draw noise.
         show_progress: show Captum's progress bar on stderr, one for each way.
+
+    Returns:
+        A row for each class and way: its explanation, and the probabilities that test it.
 
     Raises:
         UnknownNameError: there is no such way or method.

@@ -18,7 +18,6 @@ __all__ = ["METHODS", "Explanation", "explain", "predict"]
 
 _Forward = Callable[[torch.Tensor], torch.Tensor]
 
-#: Name → title and default ``n_samples`` (None: the method draws no samples).
 METHODS: dict[str, tuple[str, int | None]] = {
     "lime": ("LIME", 500),
     "kernel-shap": ("Kernel SHAP", 500),
@@ -26,6 +25,7 @@ METHODS: dict[str, tuple[str, int | None]] = {
     "occlusion": ("occlusion", None),
     "shapley-sampling": ("Shapley value sampling", 10),
 }
+"""Name → title and default ``n_samples`` (None: the method draws no samples)."""
 
 
 @dataclass(frozen=True)
@@ -120,10 +120,16 @@ def explain(
         seed: of the samples; the global random state is left as it was.
         show_progress: show Captum's progress bar on stderr.
 
+    Returns:
+        The attributions, in units of probability, with what they explain.
+
     Raises:
         UnknownNameError: there is no such method.
         InputError: shapes do not fit, ``target`` is out of range, a count is below 1, or
             ``n_samples`` is given to a method that draws none.
+
+    Source: Captum's ``Lime``, ``KernelShap``, ``FeatureAblation``, ``Occlusion`` and
+    ``ShapleyValueSampling``, whose classes are called.
     """
     samples = _check_sampling(method, n_samples, perturbations_per_eval)
     _check_image(pixels, segments)

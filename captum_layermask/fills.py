@@ -37,6 +37,8 @@ class ColorFilledForward(FilledForward):
 
     Raises:
         InputError: a colour with another number of channels or outside [0, 1], or no ``colors``.
+
+    Source: the baselines grey-out (``None``) and black-out of Balasubramanian & Feizi, §4.
     """
 
     values: Tensor
@@ -95,6 +97,9 @@ class NeighborFilledForward(FilledForward):
 
     This is layer masking's padding (Algorithm 1) of the picture alone; the network then runs as usual.
     A wholly missing image is 0.
+
+    Args:
+        model: the network.
     """
 
     def fill(self, image: Tensor, mask: Mask) -> Tensor:

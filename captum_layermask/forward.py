@@ -24,6 +24,9 @@ class RemovalForward(nn.Module, ABC):
 
     Args:
         model: the network whose prediction is asked.
+
+    Raises:
+        InputError: the model is no ``nn.Module``.
     """
 
     def __init__(self, model: nn.Module) -> None:

@@ -28,10 +28,11 @@ class ImageClassifier:
         preprocess: N×C×H×W → N×C'×H×W, pixel by pixel (scaling, mean and standard deviation). Missing
             pixels stay missing, whatever it makes of them.
 
-    Example::
-
+    Example:
+        ```python
         classifier = ImageClassifier(LayerMaskedForward(model), Normalize(mean, std))
         LimeImageExplainer().explain_instance(image, classifier, hide_color=MISSING)
+        ```
     """
 
     def __init__(
@@ -65,6 +66,9 @@ class ImageClassifier:
 
         Returns:
             float64, N×classes, in [0, 1].
+
+        Raises:
+            InputError: the forward does not return N×classes.
         """
         if isinstance(self.forward, RemovalForward) and bool((other == MISSING).all()):
             return self._probabilities(

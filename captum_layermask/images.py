@@ -23,6 +23,9 @@ def read_image(path: str | Path) -> Image.Image:
     Args:
         path: a file of any format that Pillow reads.
 
+    Returns:
+        RGB, 8 bits for each channel, of any size; ``LoadedModel.preprocess`` takes it.
+
     Raises:
         InputError: there is no such file, or it does not hold a readable picture.
     """

@@ -56,15 +56,22 @@ class LayerMaskedForward(RemovalForward):
         max_batch: at most so many images at once; a larger batch runs in parts, which bounds memory. Extra
             arguments that are tensors with a row for each image are split too. None runs every batch whole.
 
-    Example::
+    Raises:
+        InputError: a model that is scripted or no module, or an option out of range.
+        UnknownNameError: an option, or a module's path, that there is not.
 
+    Example:
+        ```python
         forward = LayerMaskedForward(model)
-        Lime(forward).attribute(image, baselines=MISSING, feature_mask=segments, target=281)
+        Lime(forward).attribute(image, baselines=MISSING, feature_mask=segments)
+        ```
 
     A call returns what the model returns, with plain tensors; a map in it holds 0 in missing cells. Besides
     the errors of ``RemovalForward.forward`` it raises ``NoRuleError``, where the model uses an operation that
     has no masked version, and ``MaskLostError``, where an output, or an operation on the way, no longer knows
     which cells are missing.
+
+    Source: §3 of Balasubramanian & Feizi; ``docs/semantics.md`` says what goes beyond it.
     """
 
     def __init__(
@@ -159,6 +166,12 @@ class LayerMaskedForward(RemovalForward):
             *extra: as for a call.
             mask: as for a call.
             outputs: keep a copy of every output, with 0 in missing cells, and its mask.
+
+        Returns:
+            The steps, in the order they ran.
+
+        Raises:
+            LayerMaskError: as for a call.
         """
         trace = Trace(outputs)
         self._observed(x, extra, mask, trace.observe)

@@ -16,11 +16,11 @@ __all__ = ["FastLimeImageExplainer"]
 class FastLimeImageExplainer(LimeImageExplainer):  # type: ignore[misc]
     """lime's ``LimeImageExplainer`` (0.2), without a NumPy copy of the image for every sample.
 
-    Only the sampling differs: the image and the masks go to the forward directly. The same ``random_state``
-    and segments give the explanation that lime's own class gives. ``explain_instance`` and the
-    ``ImageExplanation`` that it returns are lime's; the function of images that it is given must be an
-    ``ImageClassifier``. With ``hide_color=MISSING`` pixels are removed, with another colour, or None (the
-    mean of the segment), they are painted, as lime does.
+    It is made with lime's arguments. Only the sampling differs: the image and the masks go to the forward
+    directly. The same ``random_state`` and segments give the explanation that lime's own class gives.
+    ``explain_instance`` and the ``ImageExplanation`` that it returns are lime's; the function of images that
+    it is given must be an ``ImageClassifier``. With ``hide_color=MISSING`` pixels are removed, with another
+    colour, or None (the mean of the segment), they are painted, as lime does.
     """
 
     def data_labels(
@@ -42,7 +42,9 @@ class FastLimeImageExplainer(LimeImageExplainer):  # type: ignore[misc]
             classifier_fn: an ``ImageClassifier``.
             num_samples: how many images to draw; the first is the whole image.
             batch_size: images per call of the forward.
-            progress_bar: show tqdm's bar, counting samples.
+            progress_bar: show tqdm's bar, counting samples. lime 0.2 never passes it on; for
+                ``explain_instance`` the environment variable ``TQDM_DISABLE=1``, set before tqdm is
+                imported, turns the bars of both explainers off (but for tqdm's widgets in notebooks).
 
         Returns:
             0/1 (1 = shown), num_samples × segments, and the probabilities, num_samples × classes.
@@ -64,7 +66,8 @@ class FastLimeImageExplainer(LimeImageExplainer):  # type: ignore[misc]
         shown = torch.from_numpy(data).bool().to(x.device)
         ids = torch.from_numpy(np.array(segments, dtype=np.int64)).to(x.device)
         labels = []
-        with tqdm(total=num_samples, disable=not progress_bar) as bar:
+        silent = {} if progress_bar else {"disable": True}  # {}: the environment's TQDM_DISABLE decides
+        with tqdm(total=num_samples, **silent) as bar:
             for rows in shown.split(batch_size):
                 labels.append(classifier_fn.mixed(x, hidden, rows[:, None, ids]))
                 bar.update(len(rows))

@@ -33,6 +33,10 @@ class Normalize(nn.Module):
 
     It belongs *inside* the network, ``nn.Sequential(normalize, model)``: a normalisation before a
     layer-masked forward would change the value that marks missing pixels.
+
+    Args:
+        mean: one number for each channel, for pixels in [0, 1].
+        std: one number for each channel, for pixels in [0, 1].
     """
 
     mean: torch.Tensor
@@ -86,6 +90,9 @@ def load_model(name: str = "efficientnet-lite0") -> LoadedModel:
             ``torchvision:NAME`` (that library's default weights) or ``timm:NAME``. The last two
             download their weights on first use.
 
+    Returns:
+        The network in eval mode, on the CPU, with its preprocessing and class names.
+
     Raises:
         UnknownNameError: there is no such model.
         ModelUnavailableError: its package is not installed, or its weights cannot be loaded.
@@ -111,6 +118,9 @@ def find_class(categories: Sequence[str], name: str) -> int:
     Args:
         categories: one name per class.
         name: a class name, upper or lower case, or a class index in decimal digits.
+
+    Returns:
+        The index, from 0.
 
     Raises:
         UnknownNameError: no class has this name; near matches are offered.

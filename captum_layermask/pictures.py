@@ -9,6 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from torch import Tensor, nn
@@ -20,7 +21,7 @@ from captum_layermask.layer_masking import LayerMaskedForward
 from captum_layermask.mask import Mask
 from captum_layermask.missing import visible_pixels
 from captum_layermask.padding import neighbor_pad
-from captum_layermask.plots import draw_outlines
+from captum_layermask.plots import Picture
 from captum_layermask.removals import REMOVALS, make_forward
 
 __all__ = ["plot_activations", "plot_neighbor_padding"]
@@ -39,6 +40,9 @@ def plot_neighbor_padding(image: Tensor, mask: Tensor, rounds: Sequence[int] = (
         mask: bool or 0/1 (1 = visible), 1×1×H×W, 1×H×W or H×W.
         rounds: rings filled, in pixels, each at least 0.
 
+    Returns:
+        A figure that no global state refers to; save it with ``save_figure``.
+
     Raises:
         InputError: not one RGB image in [0, 1], a mask that does not fit, no or a negative number of rounds.
 
@@ -52,7 +56,7 @@ def plot_neighbor_padding(image: Tensor, mask: Tensor, rounds: Sequence[int] = (
         filled = neighbor_pad(torch.where(visible, image, 0), Mask(visible), count)
         reached = F.max_pool2d(visible.to(image), 2 * count + 1, stride=1, padding=count) > 0
         _show(panel, torch.cat([filled, reached.to(filled)], 1)[0].permute(1, 2, 0))
-        draw_outlines(panel, visible[0, 0].cpu().numpy())
+        _draw_edge(panel, visible[0, 0].cpu().numpy())
         panel.set_title(f"{count} round{'' if count == 1 else 's'}")
     return panels[0, 0].figure
 
@@ -81,6 +85,9 @@ def plot_activations(
         colors: the scale of the images, ``Colors(mean, std, normalized=False)``; paints need it.
         ways: keys of ``REMOVALS``.
         channels: which ones, or how many of those that vary most over the intact image.
+
+    Returns:
+        A figure that no global state refers to; save it with ``save_figure``.
 
     Raises:
         UnknownNameError: the model has no such module, or there is no such way.
@@ -171,9 +178,17 @@ def _visible(image: Tensor, mask: Tensor) -> Tensor:
 
 def _panels(lines: int, columns: int, image: Tensor) -> np.ndarray:
     high = _CELL * image.shape[2] / image.shape[3]
-    figure = Figure(figsize=(columns * _CELL + 0.4, lines * high + 0.5), layout="constrained")
+    figure = Picture(figsize=(columns * _CELL + 0.4, lines * high + 0.5), layout="constrained")
     panels: np.ndarray = figure.subplots(lines, columns, squeeze=False)
     return panels
+
+
+def _draw_edge(panel: Axes, visible: np.ndarray) -> None:
+    """Draw a line between visible and missing pixels; it covers none of them."""
+    below, right = np.diff(visible, axis=0).nonzero(), np.diff(visible, axis=1).nonzero()
+    lines = [((x - 0.5, y + 0.5), (x + 0.5, y + 0.5)) for y, x in zip(*below, strict=True)]
+    lines += [((x + 0.5, y - 0.5), (x + 0.5, y + 0.5)) for y, x in zip(*right, strict=True)]
+    panel.add_collection(LineCollection(lines, colors="#555555", linewidths=1), autolim=False)
 
 
 def _show(panel: Axes, values: Tensor, norm: Normalize | None = None) -> None:

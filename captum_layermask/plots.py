@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import textwrap
 from pathlib import Path
@@ -17,13 +18,22 @@ from matplotlib.ticker import MaxNLocator
 from captum_layermask.errors import InputError
 from captum_layermask.explain import METHODS, Explanation
 
-__all__ = ["DIVERGING", "check_figure_path", "draw_outlines", "plot_explanation", "save_figure"]
+__all__ = ["DIVERGING", "Picture", "check_figure_path", "draw_outlines", "plot_explanation", "save_figure"]
 
 _GREEN = "#1a9641"
 _RED = "#d7191c"
 _GREY = "#555555"
 DIVERGING = LinearSegmentedColormap.from_list("red-white-green", [_RED, "#ffffff", _GREEN])
 _STRONGEST = 10
+
+
+class Picture(Figure):
+    """A figure without pyplot that a notebook shows at the end of a cell."""
+
+    def _repr_png_(self) -> bytes:
+        written = io.BytesIO()
+        self.savefig(written, format="png", facecolor="white")
+        return written.getvalue()
 
 
 def plot_explanation(explanation: Explanation, missing: str | None = None) -> Figure:
@@ -43,7 +53,7 @@ def plot_explanation(explanation: Explanation, missing: str | None = None) -> Fi
     """
     image = explanation.pixels[0].permute(1, 2, 0).cpu().numpy()
     segments = explanation.segments[0, 0].cpu().numpy()
-    figure = Figure(figsize=(12.0, 5.6))
+    figure = Picture(figsize=(12.0, 5.6))
     figure.subplots_adjust(0.01, 0.12, 0.99, 0.86, wspace=0.05, hspace=0.08)
     grid = figure.add_gridspec(2, 3, height_ratios=[1, 0.05])
     panels = [figure.add_subplot(grid[0, column]) for column in range(3)]
@@ -91,6 +101,10 @@ def check_figure_path(path: str | Path) -> None:
 
 def save_figure(figure: Figure, path: str | Path) -> None:
     """Write a figure to ``path``, whole or not at all; its suffix names the format.
+
+    Args:
+        figure: what to write, at 120 dots per inch.
+        path: a file in a folder that is there; an older file is replaced.
 
     Raises:
         InputError: the file cannot be written.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 
 import numpy as np
@@ -12,37 +13,60 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from captum_layermask.compare import Comparison, Row, marked
+from captum_layermask.errors import InputError
 from captum_layermask.explain import METHODS, Explanation
-from captum_layermask.plots import DIVERGING, draw_outlines
+from captum_layermask.plots import DIVERGING, Picture, draw_outlines
 
 __all__ = ["plot_comparison"]
 
 # Inches.
-_CELL, _GAP, _UNDER, _LINE, _MARGIN = 2.5, 0.12, 0.5, 0.22, 0.15
+_CELL, _SMALLEST_CELL, _GAP, _UNDER, _LINE, _MARGIN = 2.5, 1.5, 0.12, 0.5, 0.22, 0.15
 _LEFT, _BAR, _RIGHT = 0.6, 0.15, 1.15
 _LETTERS_PER_INCH, _LETTERS_PER_CELL = 11, 24
 
 
-def plot_comparison(comparison: Comparison) -> Figure:
+def plot_comparison(comparison: Comparison, *, width: float | None = None) -> Figure:
     """Draw a comparison as a grid: a row for each class, the image and then a column for each way.
 
     All cells share one colour scale, symmetric around 0. The segments that were removed and kept for the
     table are outlined, and the probabilities of the class without and with them alone are below.
 
+    Args:
+        comparison: what to draw.
+        width: of the figure, in inches; the cells of a class are drawn smaller, and go on in further rows
+            where they would be narrower than 1.5 inches. None gives each cell 2.5 inches, in one row.
+
     Returns:
         A figure that no global state refers to; save it with ``save_figure``.
+
+    Raises:
+        InputError: there is no room for a cell of 1.5 inches.
 
     Source: Fig. 8 of Balasubramanian & Feizi.
     """
     classes = comparison.of_classes()
     pixels = comparison.rows[0].explanation.pixels
-    titles = ["image", *map(_column_title, classes[0])]
-    width = _LEFT + len(titles) * (_CELL + _GAP) + _RIGHT
+    count = 1 + len(classes[0])
+    columns, cell = _columns(count, width)
+    letters = round(_LETTERS_PER_CELL * cell / _CELL)
+    titles = ["image", *(_column_title(row, letters) for row in classes[0])]
+    wrapped = columns < count
+    lines = [
+        list(zip(titles, [rows[0], *rows], strict=True))[start : start + columns]
+        for rows in classes
+        for start in range(0, count, columns)
+    ]
+    width = _LEFT + columns * (cell + _GAP) + _RIGHT if width is None else width
     heading = _heading(comparison, round(width * _LETTERS_PER_INCH))
-    top = 2 * _MARGIN + _LINE * (_lines(heading) + max(map(_lines, titles)))
-    high = _CELL * pixels.shape[2] / pixels.shape[3]
-    height = top + len(classes) * (high + _UNDER)
-    figure = Figure(figsize=(width, height))
+    high = cell * pixels.shape[2] / pixels.shape[3]
+    under = _UNDER + _LINE * (_lines(_label_below(comparison.rows[0], letters)) - 1)
+    tops, height = [], 2 * _MARGIN + _LINE * _lines(heading)
+    for number, line in enumerate(lines):
+        if number == 0 or wrapped:
+            height += _LINE * max(_lines(title) for title, _ in line)
+        tops.append(height)
+        height += high + under
+    figure = Picture(figsize=(width, height))
     figure.suptitle(heading, y=1 - _MARGIN / height, va="top")
     limit = max(float(row.explanation.attributions.abs().max()) for row in comparison.rows) or 1.0
     norm = Normalize(-limit, limit)
@@ -50,38 +74,57 @@ def plot_comparison(comparison: Comparison) -> Figure:
     def place(left: float, down: float, wide: float, high: float) -> Axes:
         return figure.add_axes((left / width, 1 - (down + high) / height, wide / width, high / height))
 
-    for line, rows in enumerate(classes):
-        for column, title in enumerate(titles):
-            panel = place(_LEFT + column * (_CELL + _GAP), top + line * (high + _UNDER), _CELL, high)
+    for number, line in enumerate(lines):
+        for column, (title, row) in enumerate(line):
+            panel = place(_LEFT + column * (cell + _GAP), tops[number], cell, high)
             panel.set_xticks([])
             panel.set_yticks([])
-            if line == 0:
+            if number == 0 or wrapped:
                 panel.set_title(title, fontsize="medium")
-            if column == 0:
-                _draw_image(panel, rows[0].explanation)
+            if title is titles[0]:
+                _draw_image(panel, row.explanation, letters)
             else:
-                _draw_row(panel, rows[column - 1], norm)
-    bar = place(width - _RIGHT, top, _BAR, height - top - _UNDER)
+                _draw_row(panel, row, norm, letters)
+    bar = place(width - _RIGHT, tops[0], _BAR, height - tops[0] - under)
     ticks = MaxNLocator(nbins=7, symmetric=True)
     figure.colorbar(ScalarMappable(norm, DIVERGING), cax=bar, ticks=ticks, label="change of the probability")
     return figure
 
 
-def _draw_image(panel: Axes, explanation: Explanation) -> None:
+def _columns(count: int, width: float | None) -> tuple[int, float]:
+    """How many cells go side by side, as even as can be, and how wide each is."""
+    if width is None:
+        return count, _CELL
+    room = width - _LEFT - _RIGHT
+    most = int(room / (_SMALLEST_CELL + _GAP) + 1e-9)
+    if most < 1:
+        narrowest = _LEFT + _SMALLEST_CELL + _GAP + _RIGHT
+        raise InputError(f"the width is {width} inches; give at least {narrowest:.2f}.")
+    columns = math.ceil(count / math.ceil(count / most))
+    return columns, room / columns - _GAP
+
+
+def _draw_image(panel: Axes, explanation: Explanation, letters: int) -> None:
     panel.imshow(explanation.pixels[0].permute(1, 2, 0).cpu().numpy())
-    label = textwrap.shorten(explanation.label, _LETTERS_PER_CELL, placeholder=" …")
+    label = textwrap.shorten(explanation.label, letters, placeholder=" …")
     panel.set_ylabel(f"{label}\nprobability {explanation.probability:.2f}")
 
 
-def _draw_row(panel: Axes, row: Row, norm: Normalize) -> None:
+def _draw_row(panel: Axes, row: Row, norm: Normalize, letters: int) -> None:
     segments = row.explanation.segments[0, 0].cpu().numpy()
     panel.imshow(row.explanation.attributions[0, 0].cpu().numpy(), cmap=DIVERGING, norm=norm)
     draw_outlines(panel, np.where(np.isin(segments, row.strongest), segments, -1))
-    panel.set_xlabel(f"removed {row.removed.probability:.2f}, kept {row.kept.probability:.2f}")
+    panel.set_xlabel(_label_below(row, letters))
 
 
-def _column_title(row: Row) -> str:
-    return marked(textwrap.fill(row.title, _LETTERS_PER_CELL), row.leaks, space="\n")
+def _label_below(row: Row, letters: int) -> str:
+    removed, kept = f"removed {row.removed.probability:.2f},", f"kept {row.kept.probability:.2f}"
+    return f"{removed} {kept}" if len(f"{removed} {kept}") <= letters else f"{removed}\n{kept}"
+
+
+def _column_title(row: Row, letters: int) -> str:
+    parts = marked(row.title, row.leaks, space="\n").split("\n")
+    return "\n".join(textwrap.fill(part, letters) for part in parts)
 
 
 def _heading(comparison: Comparison, letters: int) -> str:

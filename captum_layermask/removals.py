@@ -54,7 +54,6 @@ class Removal:
     leaks: bool = False
 
 
-#: Name → way. Add your own: ``REMOVALS["zap"] = Removal("zapping", lambda model, s: Zapped(model))``.
 REMOVALS: dict[str, Removal] = {
     "layer": Removal("layer masking", lambda m, s: LayerMaskedForward(m)),
     "layer-paper": Removal(
@@ -89,6 +88,7 @@ REMOVALS: dict[str, Removal] = {
     ),
     "drop-tokens": Removal("token dropping", lambda m, s: TokenDroppedForward(m)),
 }
+"""Name → way. Add your own: ``REMOVALS["zap"] = Removal("zapping", lambda model, s: Zapped(model))``."""
 
 
 def _shade(brightness: float, setting: Setting) -> list[float]:
@@ -113,6 +113,9 @@ def make_forward(
         reference: the intact image, 1×C×H×W; ways that leak need it.
         segments: LongTensor 1×1×H×W; the mean of a segment needs them.
         seed: of noise.
+
+    Returns:
+        The forward; all of them have the call of ``RemovalForward.forward``.
 
     Raises:
         UnknownNameError: there is no such way; near matches are offered.

@@ -21,7 +21,7 @@ def grid(image: torch.Tensor, size: int = 16) -> torch.Tensor:
     """Cut the image into squares.
 
     Args:
-        image: 3×H×W or 1×3×H×W; only its shape matters.
+        image: C×H×W or 1×C×H×W; only its shape matters.
         size: side of a square in pixels. Squares at the right and bottom edges are cut off
             where ``size`` does not divide the image.
 
@@ -31,7 +31,7 @@ def grid(image: torch.Tensor, size: int = 16) -> torch.Tensor:
     Raises:
         InputError: ``image`` has another shape, or ``size`` is not at least 1.
     """
-    height, width = _size_of(image)
+    height, width = _size_of(image, rgb=False)
     _require_positive("size", size)
     rows = torch.arange(height, device=image.device) // size
     columns = torch.arange(width, device=image.device) // size
@@ -92,26 +92,28 @@ def quickshift(image: torch.Tensor, n_segments: int = 64, ratio: float = 0.5) ->
 
 def _grid_of_about(image: torch.Tensor, n_segments: int = 196) -> torch.Tensor:
     """Cut the image into about ``n_segments`` squares."""
-    height, width = _size_of(image)
+    height, width = _size_of(image, rgb=False)
     _require_positive("n_segments", n_segments)
     return grid(image, size=max(1, round(math.sqrt(height * width / n_segments))))
 
 
-#: Name → function of the image and, if wanted, of ``n_segments``, about how many to make.
 SEGMENTERS: dict[str, Callable[..., torch.Tensor]] = {
     "grid": _grid_of_about,
     "slic": slic,
     "quickshift": quickshift,
 }
+"""Name → function of the image and, if wanted, of ``n_segments``, about how many to make."""
 
 
-def _size_of(image: torch.Tensor) -> tuple[int, int]:
+def _size_of(image: torch.Tensor, rgb: bool = True) -> tuple[int, int]:
     shape = tuple(image.shape)
     if len(shape) == 4 and shape[0] == 1:
         shape = shape[1:]
-    if len(shape) != 3 or shape[0] != 3 or 0 in shape:
+    if len(shape) != 3 or (rgb and shape[0] != 3) or 0 in shape:
+        channels = "3" if rgb else "C"
         raise InputError(
-            f"cannot segment a tensor of shape {tuple(image.shape)}; give one image, 3×H×W or 1×3×H×W."
+            f"cannot segment a tensor of shape {tuple(image.shape)}; give one image, {channels}×H×W or "
+            f"1×{channels}×H×W."
         )
     return shape[1], shape[2]
 

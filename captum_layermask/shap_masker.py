@@ -40,11 +40,12 @@ class SegmentMasker(shap.maskers.Masker):  # type: ignore[misc]
     Raises:
         InputError: the segments have another shape or type, or their ids have gaps.
 
-    Example::
-
+    Example:
+        ```python
         masker = SegmentMasker(slic(pixels))
         explanation = shap.Explainer(ImageClassifier(forward), masker)(images)
         masker.paint(explanation.values)
+        ```
     """
 
     image_data: bool
@@ -60,7 +61,13 @@ class SegmentMasker(shap.maskers.Masker):  # type: ignore[misc]
 
     @classmethod
     def of_pixels(cls, height: int, width: int, *, clustered: bool = True) -> SegmentMasker:
-        """Make each pixel a feature, in reading order."""
+        """Make each pixel a feature, in reading order.
+
+        Args:
+            height: rows of the image, in pixels.
+            width: columns of the image, in pixels.
+            clustered: as for the class.
+        """
         return cls(np.arange(height * width).reshape(height, width), clustered=clustered)
 
     def __call__(self, mask: bool | np.ndarray, x: np.ndarray) -> tuple[np.ndarray]:

@@ -67,6 +67,9 @@ def wnids() -> tuple[str, ...]:
 def wnid_index(wnid: str) -> int:
     """Index of an ImageNet class, 0 to 999: the position of its wnid among the 1000 sorted wnids.
 
+    Args:
+        wnid: such as ``n02123045``.
+
     Raises:
         UnknownNameError: ``wnid`` is not one of the 1000.
     """

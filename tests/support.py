@@ -1,4 +1,4 @@
-"""Networks with every parameter drawn anew, families of masks, and a scrambler of missing cells."""
+"""Networks with every parameter drawn anew, families of masks, and a check of both."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from captum_layermask import LayerMaskedForward
 from captum_layermask.activation import MaskedMap, carriers_in
+from captum_layermask.checking import relative, scramble
 
 
 def redraw(model: nn.Module, seed: int = 0) -> nn.Module:
@@ -91,28 +92,11 @@ def mask_families(size: int, seed: int = 0) -> dict[str, Tensor]:
     }
 
 
-def scramble(run: object, function: object, rule: str, result: object) -> None:
-    """An observer that overwrites whatever the mask calls missing with large random values."""
-    for carrier in carriers_in(result):
-        if isinstance(carrier, MaskedMap) and carrier.raw.is_floating_point():
-            missing = carrier.over(carrier.mask.missing)
-            scrambled = torch.where(missing, torch.randn_like(carrier.raw) * 1e3, carrier.raw)
-            if 0 in carrier.raw.stride():  # an expanded tensor cannot be written to
-                carrier.raw = scrambled
-            else:
-                carrier.raw.copy_(scrambled)
-
-
 def sees_nothing(run: object, function: object, rule: str, result: object) -> None:
     """An observer for a wholly masked image: evidence must not come out of nothing (S5)."""
     for carrier in carriers_in(result):
         if isinstance(carrier, MaskedMap):
             assert not carrier.mask.visible.any(), f"{rule} made cells visible"
-
-
-def relative(a: Tensor, b: Tensor) -> float:
-    """Largest difference relative to the largest value of ``b``."""
-    return float((a - b).abs().max() / b.abs().max().clamp(min=1e-30))
 
 
 @dataclass(frozen=True)

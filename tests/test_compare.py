@@ -235,6 +235,35 @@ def test_no_text_is_cut_off_or_written_over_another(model, ways, classes):
     assert_readable(plot_comparison(dataclasses.replace(comparison, rows=rows)))
 
 
+WAYS = ("layer", "segment-mean", "layer-zero", "navier-stokes", "neighbor", "blur")
+
+
+@pytest.mark.parametrize("width", [3.37, 7, 10, 20])
+@pytest.mark.parametrize("ways", [WAYS[:1], WAYS[:4], WAYS])
+def test_a_figure_of_a_given_width_breaks_its_rows(model, ways, width):
+    comparison = run(model, missing=ways, classes=2)
+    figure = plot_comparison(comparison, width=width)
+    assert figure.get_figwidth() == width
+    assert_readable(figure)
+    shown = cells(figure)
+    assert len(shown) == len(comparison.rows)
+    for axes, row in zip(shown, comparison.rows, strict=True):
+        assert np.array_equal(axes.images[0].get_array(), row.explanation.attributions[0, 0])
+        assert axes.get_position().width * width >= 1.5 - 1e-9
+        label = f"removed {row.removed.probability:.2f}, kept {row.kept.probability:.2f}"
+        assert axes.get_xlabel() in (label, label.replace(", ", ",\n"))
+    downs = {round(axes.get_position().y0, 6) for axes in shown}
+    if len(downs) > 2:
+        titles = [" ".join(axes.get_title().split()) for axes in shown]
+        expected = [row.title + " (sees hidden pixels)" * row.leaks for row in comparison.rows]
+        assert titles == expected
+
+
+def test_a_width_without_room_for_a_cell_is_an_error(model):
+    with pytest.raises(InputError, match=r"at least 3\.37"):
+        plot_comparison(run(model, missing=("grey",), classes=1), width=2)
+
+
 def test_no_attribution_at_all_can_be_drawn(model):
     comparison = run(model, missing=("grey",), classes=1)
     (row,) = comparison.rows

@@ -1,65 +1,132 @@
-"""The code blocks of the documentation run, and do what the text says."""
+"""The code blocks of the documentation run, and do what the text says; its links lead somewhere."""
 
+import ast
 import re
+import textwrap
 from pathlib import Path
 
+import matplotlib
 import pytest
 import torch
-from support import scramble, sees_nothing
+from coloured import draw, mean_colour_model
+from support import scramble, sees_nothing, small_classifier
 
 from captum_layermask import REMOVALS, LayerMaskedForward, NoRuleError
 from captum_layermask.registry import MODULE_RULES, RULES
+from captum_layermask.segments import grid
 
-DOCS = Path(__file__).parent.parent / "docs"
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+PAGES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "README.md", *DOCS.rglob("*.md")))
+LANGUAGES = {"bash", "bibtex", "diff", "python", "text"}
 
 
-def blocks(name):
-    return re.findall(r"^```python\n(.*?)^```", (DOCS / name).read_text(), re.M | re.S)
+@pytest.fixture(autouse=True)
+def as_before():
+    """Rules and ways that a page registers are gone when it ends, and figures are not shown."""
+    matplotlib.use("agg")
+    registries = [(registry, dict(registry)) for registry in (RULES, MODULE_RULES, REMOVALS)]
+    yield
+    for registry, content in registries:
+        registry.clear(), registry.update(content)
+
+
+def fences(page):
+    """Language and content of every code block of a page, also of those inside lists."""
+    text = (ROOT / page).read_text()
+    found = re.findall(r"^( *)```(\S*)[^\n]*\n(.*?)^\1```$", text, re.M | re.S)
+    assert len(re.findall(r"^ *```", text, re.M)) == 2 * len(found), f"{page} has a block that does not end"
+    return [(language, textwrap.dedent(content)) for _, language, content in found]
+
+
+def blocks(page):
+    return [content for language, content in fences(page) if language == "python"]
+
+
+def run(page, names=()):
+    """Run the Python blocks of a page one after the other; returns the names that they leave behind."""
+    names = dict(names)
+    for block in blocks(page):
+        exec(compile(fewer_samples(block), page, "exec"), names)
+    return names
+
+
+def fewer_samples(block):
+    """Pages explain with as many samples as a reader wants; to see that a block runs, a tenth will do."""
+    return re.sub(r"n_samples=(\d+)00,", lambda count: f"n_samples={count[1]}0,", block)
+
+
+def a_cnn(tmp_path):
+    """What "your model" and "your image" stand for."""
+    image = torch.rand(1, 3, 32, 32)
+    return {"model": small_classifier(300), "image": image, "segments": grid(image, size=8)}
+
+
+def a_folder(tmp_path):
+    draw(tmp_path, [(0, (0, 0, 16, 16)), (1, (0, 0, 16, 16))], labelled=False)
+    folders = {name: tmp_path / name for name in ("images", "masks", "out")}
+    return {"model": mean_colour_model(), **folders}
+
+
+STAND_INS = {"README.md": a_cnn, "docs/evaluate.md": a_folder}
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)])
+def test_the_code_of_a_page_runs_and_prints_what_its_comments_say(page, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    run(page, STAND_INS.get(page, lambda _: {})(tmp_path))
+    printed = capsys.readouterr().out
+    for said in re.findall(r"^print\(.*\)  # (True|False|torch\.\S.*)$", "".join(blocks(page)), re.M):
+        line, _, printed = printed.partition("\n")
+        assert line == said.partition(":")[0]
+
+
+def test_blocks_are_of_languages_that_are_run_or_need_no_running():
+    assert {language for page in PAGES for language, _ in fences(page)} <= LANGUAGES
+    for page in PAGES:
+        for block in blocks(page):
+            ast.parse(block)
 
 
 @torch.no_grad()
 def test_the_examples_of_rules(capsys):
-    functions, modules = dict(RULES), dict(MODULE_RULES)
-    try:
-        names = {}
-        for block in blocks("rules.md"):
-            exec(block, names)
-        table = capsys.readouterr().out
-        assert "1×8×12×12" in table
-        x, mask = torch.randn(2, 3, 16, 16, dtype=torch.double), torch.ones(16, 16)
-        mask[:8] = 0
-        forward = LayerMaskedForward(names["model"].double())
-        masked = forward(x, mask=mask)
-        assert torch.allclose(forward._observed(x, (), mask, scramble), masked, rtol=1e-9)
-        forward._observed(x, (), torch.zeros(16, 16), sees_nothing)
-        running = LayerMaskedForward(names["nn"].Sequential(Cummax()))
-        assert torch.equal(running(x, mask=mask), torch.cummax(x, 1)[0] * mask)
-    finally:
-        RULES.clear(), RULES.update(functions)
-        MODULE_RULES.clear(), MODULE_RULES.update(modules)
+    names = run("docs/rules.md")
+    assert "1×8×12×12" in capsys.readouterr().out
+    x, mask = torch.randn(2, 3, 16, 16, dtype=torch.double), torch.ones(16, 16)
+    mask[:8] = 0
+    forward = LayerMaskedForward(names["model"].double())
+    masked = forward(x, mask=mask)
+    assert torch.allclose(forward._observed(x, (), mask, scramble), masked, rtol=1e-9)
+    forward._observed(x, (), torch.zeros(16, 16), sees_nothing)
+    running = LayerMaskedForward(names["nn"].Sequential(Cummax()))
+    assert torch.equal(running(x, mask=mask), torch.cummax(x, 1)[0] * mask)
+
+
+def test_without_its_rule_the_example_of_rules_is_refused():
     with pytest.raises(NoRuleError):
-        LayerMaskedForward(Cummax())(x, mask=mask)
+        LayerMaskedForward(Cummax())(torch.rand(2, 3, 16, 16), mask=torch.zeros(16, 16))
 
 
 @torch.no_grad()
+def test_the_example_of_a_rule_to_contribute_is_told_apart_from_a_wrong_one():
+    names = run("docs/contribute.md")
+    pool, rule_for = names["GlobalMedianPool"], names["rule_for"]
+    rule_for(pool)(lambda module, x: x.pooled(x.raw.flatten(2).nanmedian(2).values))
+    with pytest.raises(AssertionError, match=r"FAIL  noise in missing cells"):
+        names["test_global_median_pool"]()
+
+
 def test_the_examples_of_removals(capsys):
     torch.manual_seed(0)
-    known = dict(REMOVALS)
-    try:
-        names = {}
-        for block in blocks("removals.md"):
-            exec(block, names)
-        printed = capsys.readouterr().out.splitlines()
-    finally:
-        REMOVALS.clear(), REMOVALS.update(known)
+    run("docs/removals.md")
+    printed = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in printed[:4]] == ["layer", "grey", "black", "neighbor"]
     assert len({line.split()[1] for line in printed[:4]}) == 4
 
 
 def test_the_examples_of_metrics_print_what_their_comments_say(capsys):
-    names = {}
-    for block in blocks("metrics.md"):
-        exec(block, names)
+    run("docs/metrics.md")
     *numbers, mouse, clock, giraffe = capsys.readouterr().out.splitlines()
     assert [float(line.split()[-1]) for line in numbers] == [
         *(0.333, 0.637, 0.667, 0.940, 0.941, 0.550),
@@ -71,6 +138,28 @@ def test_the_examples_of_metrics_print_what_their_comments_say(capsys):
 def test_the_table_of_removals_is_the_registry():
     rows = re.findall(r"^\| `([^`]+)` \|.*\| (no|\*\*yes\*\*)", (DOCS / "removals.md").read_text(), re.M)
     assert rows == [(name, "**yes**" if way.leaks else "no") for name, way in REMOVALS.items()]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_to_files_and_headings_of_the_repository(page):
+    here = (ROOT / page).parent
+    for target, anchor in links(page):
+        path = (here / target).resolve() if target else ROOT / page
+        assert path.is_relative_to(ROOT) and path.exists(), f"{page} links to {target}"
+        assert not anchor or path.suffix != ".md" or anchor in headings(path), f"{page}: {target}#{anchor}"
+
+
+def links(page):
+    text = re.sub(r"^ *```.*?^ *```$|`[^`\n]*`", "", (ROOT / page).read_text(), flags=re.M | re.S)
+    found = re.findall(r"\]\(([^)\s#]*)(?:#([^)\s]*))?\)", text)
+    return [(target, anchor) for target, anchor in found if not re.match(r"https?:|mailto:", target)]
+
+
+def headings(path):
+    """The anchors that the site and code hosts make of the headings of a page."""
+    text = re.sub(r"^```.*?^```$", "", path.read_text(), flags=re.M | re.S)
+    titles = re.findall(r"^#+ (.*)$", text, re.M)
+    return {re.sub(r"\s", "-", re.sub(r"[^\w\s-]", "", title.strip().lower())) for title in titles}
 
 
 class Cummax(torch.nn.Module):

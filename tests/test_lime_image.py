@@ -1,6 +1,9 @@
 """The lime package: its own explainer and the fast one give LIME as lime defines it."""
 
+import os
 import re
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
@@ -167,6 +170,33 @@ def test_the_progress_bar_counts_samples_and_can_be_switched_off(classifier, ima
     assert capsys.readouterr().err == ""
     explainer.data_labels(image, hidden, SEGMENTS, classifier, 12)
     assert "12/12" in capsys.readouterr().err
+
+
+def test_the_environment_can_switch_the_progress_bar_off():
+    lines = (
+        "import numpy as np, torch",
+        "from torch import nn",
+        "from captum_layermask import MISSING, LayerMaskedForward",
+        "from captum_layermask.image_classifier import ImageClassifier",
+        "from captum_layermask.lime_image import FastLimeImageExplainer",
+        "model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()",
+        "classifier = ImageClassifier(LayerMaskedForward(model))",
+        "segments = np.arange(64).reshape(8, 8) // 32",
+        "FastLimeImageExplainer(random_state=0).explain_instance(",
+        "    np.ones((8, 8, 3)), classifier, hide_color=MISSING, num_samples=5,",
+        "    segmentation_fn=lambda image: segments)",
+    )
+    bars = [
+        subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", "\n".join(lines)],
+            env=os.environ | {"TQDM_DISABLE": disable},
+            stderr=subprocess.PIPE,
+            text=True,
+            check=True,
+        ).stderr
+        for disable in ("", "1")
+    ]
+    assert "5/5" in bars[0] and bars[1] == ""
 
 
 def test_limes_own_pictures_can_be_made(classifier, image):

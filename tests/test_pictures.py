@@ -54,9 +54,12 @@ def test_neighbor_padding_grows_into_the_hole():
 def test_neighbor_padding_draws_the_edge_of_the_hole_and_leaves_the_image_alone():
     image = IMAGE.clone()
     figure = plot_neighbor_padding(image, MASK, rounds=(4,))
-    edges = np.asarray(figure.axes[0].images[1].get_array())[..., 3] > 0
-    assert edges[7, 15] and edges[23, 15] and edges[15, 9] and edges[15, 29]
-    assert not edges[15, 15] and not edges[3, 3]
+    (lines,) = figure.axes[0].collections
+    drawn = {tuple(map(tuple, segment)) for segment in lines.get_segments()}
+    assert len(drawn) == 2 * (16 + 20)
+    assert {((14.5, 7.5), (15.5, 7.5)), ((14.5, 23.5), (15.5, 23.5))} <= drawn
+    assert {((9.5, 14.5), (9.5, 15.5)), ((29.5, 14.5), (29.5, 15.5))} <= drawn
+    assert figure.axes[0].get_xlim() == (-0.5, 39.5)
     assert torch.equal(image, IMAGE)
 
 

@@ -1,6 +1,7 @@
 """The figure: what it shows, and that it is written whole or not at all."""
 
 import dataclasses
+import io
 import os
 
 import numpy as np
@@ -109,6 +110,12 @@ def test_a_saved_picture_can_be_read(tmp_path, name):
         assert picture.width > 1000
         assert np.ptp(np.asarray(picture)) > 100
     assert os.listdir(tmp_path) == [name]
+
+
+def test_a_notebook_shows_the_figure_on_white():
+    with Image.open(io.BytesIO(plot_explanation(explanation())._repr_png_())) as picture:
+        assert picture.format == "PNG"
+        assert picture.convert("RGBA").getpixel((0, 0)) == (255, 255, 255, 255)
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):

@@ -125,3 +125,11 @@ def test_other_options_out_of_range_are_errors():
         slic(image, compactness=0)
     with pytest.raises(InputError, match="ratio"):
         quickshift(image, ratio=1.5)
+
+
+def test_a_grid_needs_no_colours():
+    assert torch.equal(grid(torch.zeros(1, 1, 32, 40), 8), grid(torch.zeros(3, 32, 40), 8))
+    with pytest.raises(InputError, match="1×C×H×W"):
+        grid(torch.zeros(2, 1, 32, 40))
+    with pytest.raises(InputError, match="1×3×H×W"):
+        slic(torch.zeros(1, 1, 32, 40))

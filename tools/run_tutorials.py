@@ -19,15 +19,22 @@ from PIL import Image
 
 COLOURS = 256
 
+#: What a progress bar is in a notebook. It has nothing to show on a page.
+WIDGET = "application/vnd.jupyter.widget-view+json"
+
 
 def smaller(png: str) -> str:
-    """A base64 PNG with a palette of 256 colours, on white, where that takes fewer bytes."""
+    """A base64 PNG with a palette of 256 colours, on white, where that takes fewer bytes.
+
+    The palette covers rare colours too, so that a photo beside it does not bend a colour scale.
+    """
     data = base64.b64decode(png)
     picture = Image.open(io.BytesIO(data)).convert("RGBA")
     paper = Image.new("RGBA", picture.size, "white")
     paper.alpha_composite(picture)
     written = io.BytesIO()
-    paper.convert("RGB").quantize(COLOURS).save(written, "PNG", optimize=True)
+    palette = paper.convert("RGB").quantize(COLOURS, Image.Quantize.MAXCOVERAGE, kmeans=1)
+    palette.save(written, "PNG", optimize=True)
     return base64.b64encode(min(data, written.getvalue(), key=len)).decode()
 
 
@@ -39,9 +46,12 @@ def run(path: Path) -> None:
         timeout=600,
         kernel_name="python3",
         record_timing=False,
+        coalesce_streams=True,
         resources={"metadata": {"path": path.parent}},
     ).execute()
     for cell in notebook.cells:
+        if "outputs" in cell:
+            cell.outputs = [output for output in cell.outputs if WIDGET not in output.get("data", {})]
         for output in cell.get("outputs", ()):
             if "image/png" in output.get("data", {}):
                 output["data"]["image/png"] = smaller(output["data"]["image/png"])

@@ -66,7 +66,6 @@ def bootstrap(
 ) -> Interval:
     """The percentile interval of a statistic of images that are drawn with replacement.
 
-    Source: Efron & Tibshirani, 1993, §13.
     A resample is a row of weights, so a statistic of many numbers, and the difference of two, cost one pass.
     The same seed and number of images give the same resamples: statistics of paired ways stay paired.
 
@@ -80,8 +79,13 @@ def bootstrap(
         recentred: shift the resamples so that their mean is the value. Means need no shift. An entropy does:
             a resample holds about 63 % of the images, so its entropy lies below that of all of them.
 
+    Returns:
+        The statistic of the images as they are, and the interval's ends.
+
     Raises:
         InputError: no images, no resamples, or a confidence outside (0, 1).
+
+    Source: Efron & Tibshirani, 1993, §13.
     """
     if images < 1 or resamples < 1 or not 0 < confidence < 1:
         raise InputError(

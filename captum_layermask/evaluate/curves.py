@@ -70,6 +70,8 @@ class Curves:
     Raises:
         UnknownNameError: there is no such way, segmentation or order.
         InputError: a way cannot work with this model, or a count is too small.
+
+    Source: §4.1, Fig. 4 and Tables 1 and 3 of Balasubramanian & Feizi.
     """
 
     name = "curves"

@@ -91,6 +91,8 @@ class Lime:
     Raises:
         InputError: a number is out of range.
         UnknownNameError: there is no such way or segmentation.
+
+    Source: §4.4 and Table 2 of Balasubramanian & Feizi; for the game Böhle, Fritz and Schiele, CVPR 2021.
     """
 
     name = "lime"

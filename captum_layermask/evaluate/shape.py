@@ -84,6 +84,8 @@ class Shape:
     Raises:
         InputError: no mask has a class that the network knows, or a way needs what masks of objects lack
             (segments, for their mean).
+
+    Source: §4.2 and Figs. 5 to 7 of Balasubramanian & Feizi; the direct test is not theirs.
     """
 
     name = "shape"

@@ -148,11 +148,14 @@ def grid_pointing_game(attributions: Tensor, cell: Tensor, side: int = 2) -> Ten
 class TopKAblation(Mean):
     """Accuracy once the k most important segments are removed, in [0, 1]; low for good explanations.
 
-    How they are removed is the choice of the forward; the paper removes them by grey::
+    How they are removed is the choice of the forward; the paper removes them by grey.
 
+    Example:
+        ```python
         ablation = TopKAblation(k=20)
         logits = forward(pixels, mask=ablation.visible(importance, segments))
         ablation.update(logits.argmax(1), labels)
+        ```
 
     Args:
         k: how many segments are removed, at least 1.

@@ -32,7 +32,21 @@ def slide(
     axes: str = "NCHW",
     linear: bool = True,
 ) -> MaskedMap:
-    """Fill what kept windows read (S3), run the plain operation, and take the mask behind it (S5)."""
+    """Fill what kept windows read (S3), run the plain operation, and take the mask behind it (S5).
+
+    Args:
+        x: the map, N×C×H×W.
+        window: which cells each output reads.
+        op: the plain operation, N×C×H×W → N×C'×H'×W', on the filled values.
+        axes: of the output.
+        linear: whether ``op`` is linear but for a constant, which partial convolution needs to know.
+
+    Returns:
+        The output's map.
+
+    Raises:
+        NoRuleError: the map has other axes.
+    """
     need_channels_first(x)
     x.run.count_window(x)
     rounds = x.run.propagation.rounds(window)

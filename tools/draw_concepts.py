@@ -1,0 +1,280 @@
+"""Draw the pictures of ``docs/index.md`` and ``docs/concepts.md`` into ``docs/images``.
+
+    python tools/draw_concepts.py [NAME …]
+
+Needs ``captum-layermask[demo]``. The picture is the cat that ships with scikit-image, the network
+EfficientNet-Lite0. Masks do not depend on weights, so where only masks are drawn a network has random ones.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+import warnings
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch, Rectangle
+from PIL import Image
+from torch import Tensor
+from torchvision.models.resnet import Bottleneck, ResNet, resnet50
+
+from captum_layermask import LayerMaskedForward, VanishedWarning, make_forward
+from captum_layermask.explain import explain, predict
+from captum_layermask.images import example_image
+from captum_layermask.mask import Mask
+from captum_layermask.models import LoadedModel, load_model
+from captum_layermask.pictures import plot_activations, plot_neighbor_padding
+from captum_layermask.plots import plot_explanation
+from captum_layermask.segments import grid
+from captum_layermask.windows import Window
+
+IMAGES = Path(__file__).parent.parent / "docs" / "images"
+DPI = 90
+VISIBLE, MISSING_COLOUR, FRAME, VANISHED = "#a6d8d2", "#e8e8e8", "#5c6b7a", "#d7191c"
+HATCHED = {"facecolor": MISSING_COLOUR, "edgecolor": "#9a9a9a", "hatch": "////"}
+
+
+@cache
+def loaded() -> LoadedModel:
+    """EfficientNet-Lite0."""
+    return load_model()
+
+
+@cache
+def cat() -> Tensor:
+    """The picture, float 1×3×224×224 in [0, 1]."""
+    return loaded().preprocess(example_image())
+
+
+def hole(top: int = 64, left: int = 72, high: int = 88, wide: int = 80) -> Tensor:
+    """A mask with a rectangular hole, bool 1×1×224×224."""
+    visible = torch.ones(1, 1, 224, 224, dtype=torch.bool)
+    visible[..., top : top + high, left : left + wide] = False
+    return visible
+
+
+def half_of_the_patches(seed: int = 0) -> Tensor:
+    """A mask that hides a random half of the 16×16 patches, bool 1×1×224×224."""
+    order = torch.randperm(196, generator=torch.Generator().manual_seed(seed))
+    return ~torch.isin(grid(cat(), size=16), order[:98])
+
+
+def bias() -> Figure:
+    """What the network says when the same half of the picture is removed in three ways."""
+    model, visible = loaded(), half_of_the_patches()
+    figure = Figure(figsize=(9.6, 3.6), layout="constrained")
+    panels = figure.subplots(1, 4)
+    for panel, way in zip(panels, ("intact", "black", "grey", "layer"), strict=True):
+        mask = torch.ones_like(visible) if way == "intact" else visible
+        forward = make_forward("layer" if way == "intact" else way, model.network, colors=model.colors)
+        best = predict(lambda x, f=forward, m=mask: f(x, mask=m), cat())[0].topk(3)
+        shown = (
+            cat()[0] if way == "intact" else _painted(cat(), visible, {"black": 0.0, "grey": 0.5}.get(way))
+        )
+        panel.patch.set(**HATCHED)
+        panel.imshow(shown.permute(1, 2, 0).numpy())
+        title = {"intact": "intact", "layer": "layer masking:\nnothing is put there"}.get(
+            way, f"painted {way}"
+        )
+        panel.set_title(title, fontsize=11)
+        lines = [
+            f"{model.categories[int(i)]} {p:.2f}" for p, i in zip(best.values, best.indices, strict=True)
+        ]
+        panel.set_xlabel("\n".join(lines), fontsize=10)
+        _bare(panel)
+    return figure
+
+
+def cells() -> Figure:
+    """The three kinds of cell, and what a 3×3 window makes of them."""
+    visible = torch.ones(1, 1, 9, 9, dtype=torch.bool)
+    visible[..., 2:8, 3:9] = False
+    before = Mask(visible).framed((1, 1, 1, 1))
+    after = before.behind(Window(kernel=(3, 3)))
+    figure = Figure(figsize=(8.6, 4.3), layout="constrained")
+    panels = figure.subplots(1, 2, width_ratios=(11, 9))
+    titles = ("before: a hole, and a frame that the model added", "after a 3×3 window, by the paper's rule")
+    windows = {"A": (1, 6), "B": (3, 2), "C": (7, 5)}  # column and row of the upper left cell
+    for panel, mask, title in zip(panels, (before, after), titles, strict=True):
+        kind = torch.where(mask.visible, 0, torch.where(mask.missing, 1, 2))[0, 0].numpy()
+        panel.imshow(kind, cmap=ListedColormap([VISIBLE, MISSING_COLOUR, FRAME]), vmin=0, vmax=2)
+        for row, column in np.argwhere(kind == 1):
+            panel.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, linewidth=0, **HATCHED))
+        _lines(panel, kind.shape)
+        panel.set_title(title, fontsize=11)
+        _bare(panel)
+    for name, (column, row) in windows.items():
+        for panel, side in zip(panels, (3, 1), strict=True):
+            corner = (column - 0.5, row - 0.5)
+            panel.add_patch(
+                Rectangle(corner, side, side, fill=False, edgecolor="black", linewidth=2.2, zorder=3)
+            )
+            middle = (side - 1) / 2
+            panel.text(
+                column + middle, row + middle, name, ha="center", va="center", fontsize=12, weight="bold"
+            )
+    figure.legend(
+        handles=[
+            Patch(color=VISIBLE, label="visible"),
+            Patch(label="missing", **HATCHED),
+            Patch(color=FRAME, label="frame"),
+        ],
+        loc="outside lower center",
+        ncols=3,
+        frameon=False,
+    )
+    return figure
+
+
+def rim() -> Figure:
+    """The rim of a hole, filled ring by ring."""
+    return plot_neighbor_padding(cat()[..., 40:152, 56:168], hole()[..., 40:152, 56:168], (0, 2, 6, 20))
+
+
+def travelling() -> Figure:
+    """The mask on its way through two networks."""
+    visible = hole(48, 56, 112, 104)
+    networks = {"EfficientNet-Lite0": loaded().network, "ResNet-50": resnet50().eval()}
+    figure = Figure(figsize=(9.6, 4.3), layout="constrained")
+    for panels, (name, network) in zip(figure.subplots(2, 6), networks.items(), strict=True):
+        steps = LayerMaskedForward(network).trace(cat(), mask=visible, outputs=True)
+        masks = {step.shape[-1]: step.mask for step in steps if step.mask is not None} | {224: visible}
+        for panel, side in zip(panels, (224, 112, 56, 28, 14, 7), strict=True):
+            panel.patch.set(**HATCHED)
+            shown = np.where(masks[side][0, 0].numpy(), 0.0, np.nan)
+            panel.imshow(shown, cmap=ListedColormap([VISIBLE]), interpolation="nearest")
+            panel.set_xlabel(f"{masks[side].float().mean():.0%} visible", fontsize=10)
+            panel.set_title("image, 224×224" if side == 224 else f"last of {side}×{side}", fontsize=10)
+            _bare(panel)
+        panels[0].set_ylabel(name, fontsize=11)
+    return figure
+
+
+def activations() -> Figure:
+    """What an early layer answers to a hole, under three ways to remove it."""
+    model = loaded()
+    return plot_activations(
+        model.network,
+        cat(),
+        hole(),
+        "1._blocks.1",
+        colors=model.colors,
+        ways=("grey", "layer-zero", "layer"),
+        channels=2,
+    )
+
+
+def vanishing() -> Figure:
+    """Where a single visible square is lost before the head of a ResNet-50.
+
+    Windows and additions treat rows and columns alike and apart, so a square is lost where its rows or its
+    columns are: squares on the diagonal tell it of all places.
+    """
+    network = ResNet(
+        Bottleneck, [3, 4, 6, 3], width_per_group=4
+    ).eval()  # a ResNet-50 with few channels inside
+    forward = LayerMaskedForward(network, max_batch=32)
+    figure = Figure(figsize=(9.0, 3.9), layout="constrained")
+    places = torch.arange(224)
+    for panel, size in zip(figure.subplots(1, 3), (8, 16, 32), strict=True):
+        corners = torch.arange(224 - size + 1)[:, None]
+        lines = (places >= corners) & (places < corners + size)
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore", VanishedWarning)
+            forward(cat().expand(len(corners), -1, -1, -1), mask=lines[:, :, None] & lines[:, None, :])
+        lost = forward.vanished[:, None] | forward.vanished
+        panel.imshow(lost.numpy(), cmap=ListedColormap([VISIBLE, VANISHED]), vmin=0, vmax=1)
+        panel.set_title(f"{size}×{size} pixels: {lost.float().mean():.0%} are lost", fontsize=11)
+        panel.set_xlabel("left edge of the square", fontsize=10)
+        panel.set_ylabel("top edge" if size == 8 else "", fontsize=10)
+        panel.set_xticks([0, 64, 128, 192])
+        panel.set_yticks([0, 64, 128, 192])
+    figure.legend(
+        handles=[
+            Patch(color=VISIBLE, label="reaches the head"),
+            Patch(color=VANISHED, label="vanishes on the way"),
+        ],
+        loc="outside lower center",
+        ncols=2,
+        frameon=False,
+    )
+    return figure
+
+
+def explanation() -> Figure:
+    """What the example of the start page draws."""
+    model = loaded()
+    found = explain(
+        LayerMaskedForward(model.network),
+        cat(),
+        grid(cat(), size=16),
+        categories=model.categories,
+        n_samples=500,
+    )
+    return plot_explanation(found, missing="layer masking")
+
+
+PICTURES = {
+    "start-explanation": explanation,
+    "concepts-bias": bias,
+    "concepts-rim": rim,
+    "concepts-activations": activations,
+    "concepts-cells": cells,
+    "concepts-travelling": travelling,
+    "concepts-vanishing": vanishing,
+}
+
+#: Pages show these at two thirds of their size.
+WIDE = ("start-explanation", "concepts-activations", "concepts-rim")
+
+
+def _painted(image: Tensor, visible: Tensor, shade: float | None) -> Tensor:
+    """3×H×W painted with a shade of grey, or 4×H×W with nothing there."""
+    if shade is None:
+        return torch.cat([image, visible.to(image)], 1)[0]
+    return torch.where(visible, image, shade)[0]
+
+
+def _lines(panel: Axes, shape: tuple[int, ...]) -> None:
+    for edge in range(shape[0] + 1):
+        panel.axhline(edge - 0.5, color="white", linewidth=0.8)
+    for edge in range(shape[1] + 1):
+        panel.axvline(edge - 0.5, color="white", linewidth=0.8)
+
+
+def _bare(panel: Axes) -> None:
+    panel.set_xticks([])
+    panel.set_yticks([])
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure on white, with a palette."""
+    written = io.BytesIO()
+    figure.savefig(written, format="png", dpi=DPI, facecolor="white")
+    picture = Image.open(written).convert("RGB")
+    palette = picture.quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=2)
+    reduced = picture.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG)
+    colours = np.array(reduced.getpalette()).reshape(-1, 3)
+    colours[(colours >= 248).all(1)] = 255  # paper is white in all of them
+    reduced.putpalette(colours.flatten().tolist())
+    reduced.save(path, optimize=True)
+
+
+def main() -> None:
+    """Draw the named pictures, or all of them."""
+    for name in sys.argv[1:] or PICTURES:
+        path = IMAGES / f"{name}.png"
+        with rc_context({"font.size": 14 if name in WIDE else 10}):
+            save(PICTURES[name](), path)
+        print(f"{path.name}: {path.stat().st_size / 1000:.0f} KB")
+
+
+if __name__ == "__main__":
+    main()
