@@ -21,6 +21,7 @@ from torch.overrides import resolve_name
 from captum_layermask.errors import InplaceError, LayerMaskError, MaskLostError, NoRuleError
 from captum_layermask.gradients import inside_custom_function, refusing
 from captum_layermask.mask import Mask
+from captum_layermask.propagation import PROPAGATIONS, Propagation
 from captum_layermask.registry import RULES, Function, spellings
 
 FUNCTIONS = (
@@ -50,6 +51,7 @@ class Run:
         padded: whether the operation now running filled the rim of a hole.
         concat: which cells of concatenated maps are visible, "intersection" or "union".
         padding: what windows read in the hole, a key of ``rim.RIMS``.
+        propagation: how masks travel through windows.
         windows_left: how many operations that slide a window are still masked; negative for all.
         ended: from here on the network runs as usual, with 0 in what is missing.
         grad: whether gradients were recorded when it began.
@@ -60,6 +62,7 @@ class Run:
     padded: bool = False
     concat: str = "intersection"
     padding: str = "neighbor"
+    propagation: Propagation = PROPAGATIONS["anchored"]
     windows_left: int = -1
     ended: bool = False
     grad: bool = field(default_factory=torch.is_grad_enabled)

@@ -95,6 +95,7 @@ def check_masking(forward: LayerMaskedForward, x: Tensor, mask: Tensor, *extra: 
         raise InputError("nothing is missing in this mask; hide a part of the image to check the rest.")
     forward = LayerMaskedForward(
         _Copied(forward.model),
+        propagation=forward.propagation,
         concat=forward.concat,
         padding=forward.padding,
         until=_INSIDE + forward.until if isinstance(forward.until, str) else forward.until,

@@ -23,6 +23,7 @@ from captum_layermask.errors import (
 )
 from captum_layermask.forward import RemovalForward
 from captum_layermask.mask import Mask
+from captum_layermask.propagation import PROPAGATIONS
 from captum_layermask.registry import Function
 from captum_layermask.replacement import with_module_rules
 from captum_layermask.rim import RIMS
@@ -42,6 +43,9 @@ class LayerMaskedForward(RemovalForward):
         model: a convolutional network in eval mode. Preprocessing that works on single pixels (scaling,
             mean and standard deviation) belongs inside it, as in ``nn.Sequential(normalize, model)``:
             outside, it would turn MISSING into an ordinary dark pixel.
+        propagation: which cells are visible behind a convolution or a pool: ``"anchored"``, as in the paper
+            while maps keep their size, and where a map shrinks, what its mask had grown by is forgotten; or
+            ``"paper"``, every cell whose window has a visible cell (docs/propagation.md).
         concat: which cells of concatenated maps are visible: ``"intersection"``, where all of them are, as
             for a sum; or ``"union"``, where any of them is, each map being 0 where it is missing itself.
         padding: what windows read in the hole: ``"neighbor"``, layer masking; or for comparison ``"zero"``
@@ -74,6 +78,7 @@ class LayerMaskedForward(RemovalForward):
         self,
         model: nn.Module,
         *,
+        propagation: str = "anchored",
         concat: str = "intersection",
         padding: str = "neighbor",
         until: str | int | None = None,
@@ -82,7 +87,11 @@ class LayerMaskedForward(RemovalForward):
         super().__init__(model)
         if isinstance(model, torch.jit.ScriptModule):
             raise InputError("a scripted model cannot carry masks; pass the Python model it was made from.")
-        for option, value, known in (("concat", concat, CONCAT), ("padding", padding, tuple(RIMS))):
+        for option, value, known in (
+            ("propagation", propagation, tuple(PROPAGATIONS)),
+            ("concat", concat, CONCAT),
+            ("padding", padding, tuple(RIMS)),
+        ):
             if value not in known:
                 raise UnknownNameError(option, value, known, f"Use one of {', '.join(known)}.")
         if isinstance(until, int) and until < 1:
@@ -92,7 +101,8 @@ class LayerMaskedForward(RemovalForward):
             raise UnknownNameError("module", until, modules, "Give the path of a module of the model.")
         if max_batch is not None and max_batch < 1:
             raise InputError(f"max_batch is {max_batch}; give at least 1 image.")
-        self.concat, self.padding, self.until, self.max_batch = concat, padding, until, max_batch
+        self.propagation, self.concat, self.padding = propagation, concat, padding
+        self.until, self.max_batch = until, max_batch
         self._warned_vanished = False
         self._last = threading.local()
 
@@ -118,7 +128,14 @@ class LayerMaskedForward(RemovalForward):
     def _run(self, image: Tensor, mask: Mask, extra: Any, observe: Observer | None = None) -> Any:
         path, windows = (self.until, -1) if not isinstance(self.until, int) else (None, self.until)
         model = with_module_rules(self.model, path)
-        run = Run(model, observe, concat=self.concat, padding=self.padding, windows_left=windows)
+        run = Run(
+            model,
+            observe,
+            propagation=PROPAGATIONS[self.propagation],
+            concat=self.concat,
+            padding=self.padding,
+            windows_left=windows,
+        )
         try:
             with torch._dynamo.config.patch(capture_scalar_outputs=True):  # torch.compile: sizes of rings
                 result, arrived = _through(model, image, mask.visible, mask.full, extra, run)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Hashable, Sequence
+from operator import attrgetter
 from typing import TypeVar
 
 import torch
@@ -19,6 +20,9 @@ from captum_layermask.windows import Geometry
 
 T = TypeVar("T")
 
+#: What is visible behind a window, and the anchor (see ``propagation``).
+Policy = Callable[["Mask", Geometry], tuple[Tensor, Tensor]]
+
 
 class Mask:
     """Which cells of a batch of maps are visible, missing or frame; it never changes.
@@ -28,6 +32,7 @@ class Mask:
 
     Args:
         visible: bool, N×1×H×W.
+        anchor: the visible cells that it did not grow by (bool, N×1×H×W); None for all of them.
         frame: bool, 1×1×H×W on the CPU (it depends on sizes only), or None where there is no frame.
         full: True where it is known that no cell is missing.
 
@@ -36,12 +41,20 @@ class Mask:
             cells stands for (int, N×1×H×1 or N×1×1×W); else None.
     """
 
-    def __init__(self, visible: Tensor, frame: Tensor | None = None, *, full: bool = False) -> None:
+    def __init__(
+        self,
+        visible: Tensor,
+        anchor: Tensor | None = None,
+        frame: Tensor | None = None,
+        *,
+        full: bool = False,
+    ) -> None:
         self.visible = visible
         self.frame = (
             frame if frame is not None and (torch.compiler.is_compiling() or bool(frame.any())) else None
         )
         self.full = full
+        self.anchor = visible if anchor is None else anchor
         self.counts: Tensor | None = None
         self._memo: dict[Hashable, object] = {}
         self._met: weakref.WeakKeyDictionary[Mask, Mask] = weakref.WeakKeyDictionary()
@@ -62,6 +75,11 @@ class Mask:
         """Visible or frame: the cells whose values mean something (bool, N×1×H×W)."""
         return self.remember("kept", lambda: self._with_frame(self.visible))
 
+    @property
+    def unanchored(self) -> Tensor:
+        """Neither anchor nor frame (bool, N×1×H×W)."""
+        return self.remember("unanchored", lambda: ~self._with_frame(self.anchor))
+
     def _with_frame(self, cells: Tensor) -> Tensor:
         return cells if self.frame is None else cells | self.frame.to(cells.device)
 
@@ -71,29 +89,30 @@ class Mask:
             self._memo[key] = make()
         return self._memo[key]  # type: ignore[return-value]
 
-    def behind(self, window: Geometry) -> Mask:
+    def behind(self, window: Geometry, policy: Policy) -> Mask:
         """The mask of a windowed operation's output.
 
-        A window with a visible cell is visible, else one with a missing cell is missing, else it is
-        frame; implicit padding counts as frame (the max-pool of the paper, §3.2).
+        A window that reads nothing but frame is frame (implicit padding counts as frame); which of the
+        others are visible is the policy's to say.
         """
         if window.is_identity:
             return self
-        return self.remember(window, lambda: self._behind(window))
+        return self.remember((window, policy), lambda: self._behind(window, policy))
 
-    def _behind(self, window: Geometry) -> Mask:
-        if self.frame is None and window.always_reads(self.size):
-            mask = Mask(window.any(self.visible), full=self.full)
-        else:
-            mask = self.gathered(window.any)
+    def _behind(self, window: Geometry, policy: Policy) -> Mask:
+        frameless = self.frame is None and window.always_reads(self.size)
+        frame = None if frameless else self._frame_behind(window.any)
+        mask = Mask(*policy(self, window), frame, full=self.full)
         if window.keeps_every_cell and self.frame is None:
             mask._grown_from = weakref.ref(self)
         return mask
 
+    def _frame_behind(self, any_of: Callable[[Tensor], Tensor]) -> Tensor:
+        return ~any_of(~self._frame_or_none().expand(1, 1, *self.size))
+
     def gathered(self, any_of: Callable[[Tensor], Tensor]) -> Mask:
         """The mask of outputs that read several cells; ``any_of`` finds the outputs that read any of some."""
-        frame = ~any_of(~self._frame_or_none().expand(1, 1, *self.size))
-        return Mask(any_of(self.visible), frame, full=self.full)
+        return Mask(*self._both(any_of), self._frame_behind(any_of), full=self.full)
 
     def meet(self, other: Mask) -> Mask:
         """The mask of a sum, product or concatenation of two maps.
@@ -116,15 +135,28 @@ class Mask:
     def _meet(self, other: Mask) -> Mask:
         full = self.full and other.full
         if self.frame is None and other.frame is None:
-            return Mask(self.visible & other.visible, full=full)
-        frame = self._frame_or_none() & other._frame_or_none()
-        visible = self.kept & other.kept & (self.visible | other.visible)
-        return Mask(visible, frame, full=full)
+            return Mask(*self._both_with(other, torch.logical_and), full=full)
+
+        def met(cells: Tensor, others: Tensor) -> Tensor:
+            return self._with_frame(cells) & other._with_frame(others) & (cells | others)
+
+        return Mask(*self._both_with(other, met), self._frame_or_none() & other._frame_or_none(), full=full)
 
     def unite(self, other: Mask) -> Mask:
         """Visible if either is, else missing if either is, else frame; sizes must agree."""
         frame = self._frame_or_none() & other._frame_or_none()
-        return Mask(self.visible | other.visible, frame, full=self.full and other.full)
+        return Mask(*self._both_with(other, torch.logical_or), frame, full=self.full and other.full)
+
+    def _both(self, change: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+        """The same change of the visible cells and of the anchor."""
+        visible = change(self.visible)
+        return visible, visible if self.anchor is self.visible else change(self.anchor)
+
+    def _both_with(self, other: Mask, join: Callable[[Tensor, Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+        """The same combination of the visible cells of two masks and of their anchors."""
+        visible = join(self.visible, other.visible)
+        grown = self.anchor is not self.visible or other.anchor is not other.visible
+        return visible, join(self.anchor, other.anchor) if grown else visible
 
     def _frame_or_none(self) -> Tensor:
         return torch.zeros(1, 1, 1, 1, dtype=torch.bool) if self.frame is None else self.frame
@@ -132,25 +164,30 @@ class Mask:
     def moved(self, move: Callable[[Tensor], Tensor]) -> Mask:
         """The mask after its cells were moved, copied or cropped (N×1×H×W → N'×1×H'×W')."""
         frame = None if self.frame is None else move(self.frame)
-        return Mask(move(self.visible), frame, full=self.full)
+        return Mask(*self._both(move), frame, full=self.full)
 
     def of_images(self, part: slice) -> Mask:
         """The mask of some of the images."""
-        return Mask(self.visible[part], self.frame, full=self.full)
+        return Mask(*self._both(lambda cells: cells[part]), self.frame, full=self.full)
 
     def uncovered(self) -> Mask:
         """The same frame, and everything else visible."""
         visible = (~self._frame_or_none()).to(self.visible.device).expand_as(self.visible)
-        return self.remember("uncovered", lambda: Mask(visible, self.frame, full=True))
+        return self.remember("uncovered", lambda: Mask(visible, frame=self.frame, full=True))
 
     @staticmethod
     def joined(masks: Sequence[Mask], dim: int) -> Mask:
-        """The mask of maps laid end to end along their rows (2) or columns (3)."""
-        frames = [m._frame_or_none().expand(1, 1, *m.size) for m in masks]
-        visible = torch.cat([m.visible for m in masks], dim)
-        return Mask(visible, torch.cat(frames, dim), full=all(m.full for m in masks))
+        """The mask of maps laid end to end along their rows (2) or columns (3), or of both batches (0)."""
+        frame = masks[0].frame
+        if dim > 0:
+            frame = torch.cat([m._frame_or_none().expand(1, 1, *m.size) for m in masks], dim)
+        visible, anchor = (
+            torch.cat([cells(m) for m in masks], dim)
+            for cells in (attrgetter("visible"), attrgetter("anchor"))
+        )
+        return Mask(visible, anchor, frame, full=all(m.full for m in masks))
 
     def framed(self, pad: tuple[int, int, int, int]) -> Mask:
         """The mask after constant padding (left, right, top, bottom): the new cells are frame."""
         frame = F.pad(self._frame_or_none().expand(1, 1, *self.size), pad, value=True)
-        return Mask(F.pad(self.visible, pad), frame, full=self.full)
+        return Mask(*self._both(lambda cells: F.pad(cells, pad)), frame, full=self.full)

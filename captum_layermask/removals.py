@@ -56,6 +56,9 @@ class Removal:
 
 REMOVALS: dict[str, Removal] = {
     "layer": Removal("layer masking", lambda m, s: LayerMaskedForward(m)),
+    "layer-paper": Removal(
+        "layer masking, the paper's masks", lambda m, s: LayerMaskedForward(m, propagation="paper")
+    ),
     "grey": Removal("grey", lambda m, s: ColorFilledForward(m, None, s.colors)),
     "black": Removal("black", lambda m, s: ColorFilledForward(m, _shade(0, s), s.colors)),
     "white": Removal("white", lambda m, s: ColorFilledForward(m, _shade(1, s), s.colors)),
@@ -74,9 +77,15 @@ REMOVALS: dict[str, Removal] = {
     "telea": Removal("Telea inpainting", lambda m, s: InpaintedForward(m, "telea")),
     "navier-stokes": Removal("Navier–Stokes inpainting", lambda m, s: InpaintedForward(m, "navier-stokes")),
     "road": Removal("noisy linear imputation", lambda m, s: ImputedForward(m, seed=s.seed)),
-    "layer-zero": Removal("layer masking, zero padding", lambda m, s: LayerMaskedForward(m, padding="zero")),
-    "layer-first": Removal("layer masking, first layer only", lambda m, s: LayerMaskedForward(m, until=1)),
-    "partial-conv": Removal("partial convolution", lambda m, s: LayerMaskedForward(m, padding="partial")),
+    "layer-zero": Removal(
+        "layer masking, zero padding", lambda m, s: LayerMaskedForward(m, propagation="paper", padding="zero")
+    ),
+    "layer-first": Removal(
+        "layer masking, first layer only", lambda m, s: LayerMaskedForward(m, propagation="paper", until=1)
+    ),
+    "partial-conv": Removal(
+        "partial convolution", lambda m, s: LayerMaskedForward(m, propagation="paper", padding="partial")
+    ),
     "drop-tokens": Removal("token dropping", lambda m, s: TokenDroppedForward(m)),
 }
 """Name → way. Add your own: ``REMOVALS["zap"] = Removal("zapping", lambda model, s: Zapped(model))``."""

@@ -14,17 +14,17 @@ from captum_layermask.windows import Geometry
 Op = Callable[[Tensor], Tensor]
 
 
-def neighbor(op: Op, cells: Tensor, mask: Mask, window: Geometry, linear: bool) -> Tensor:
+def neighbor(op: Op, cells: Tensor, mask: Mask, window: Geometry, rounds: int, linear: bool) -> Tensor:
     """The mean of visible neighbours, ring by ring (Algorithm 1)."""
-    return op(neighbor_pad(cells, mask, window.reach))
+    return op(neighbor_pad(cells, mask, rounds))
 
 
-def zero(op: Op, cells: Tensor, mask: Mask, window: Geometry, linear: bool) -> Tensor:
+def zero(op: Op, cells: Tensor, mask: Mask, window: Geometry, rounds: int, linear: bool) -> Tensor:
     """Zeros (the paper's ablation, Table 3)."""
     return op(_zeroed(cells, mask))
 
 
-def partial(op: Op, cells: Tensor, mask: Mask, window: Geometry, linear: bool) -> Tensor:
+def partial(op: Op, cells: Tensor, mask: Mask, window: Geometry, rounds: int, linear: bool) -> Tensor:
     """Zeros, and linear operations weigh what they do read up (partial convolution, Liu et al. 2018, eq. 1).
 
     The sum without its bias is multiplied by (cells in the window) / (those that are not missing), where

@@ -36,6 +36,16 @@ class Window:
         return max(d * (k - 1) for k, d in zip(self.kernel, self.dilation, strict=True))
 
     @property
+    def step(self) -> int:
+        """The largest distance from one window to the next, in cells."""
+        return max(self.stride)
+
+    @property
+    def shrinks(self) -> bool:
+        """Whether there are fewer windows than cells because they step over some."""
+        return self.step > 1
+
+    @property
     def is_identity(self) -> bool:
         """Whether every window is one cell and every cell is one window."""
         return self.reach == 0 and self.stride == (1, 1) and not any(self.before + self.after)
@@ -79,7 +89,20 @@ class Window:
     def any(self, cells: Tensor) -> Tensor:
         """Which windows read at least one of the given cells (bool, … × H × W → … × H' × W')."""
         for axis, dim in enumerate((-2, -1)):
-            cells = self._any_along(cells, axis, dim)
+            k, s, d, before = (p[axis] for p in (self.kernel, self.stride, self.dilation, self.before))
+            cells = _any_tap(cells, dim, self.count(cells.shape[dim], axis), k, s, d, before)
+        return cells
+
+    def owns_any(self, cells: Tensor) -> Tensor:
+        """Which windows own at least one of the given cells (bool, … × H × W → … × H' × W').
+
+        A window owns as many cells as it steps over, those in its middle, so that every cell but those at
+        the edges has one owner. At stride 1 and with an odd kernel that is the cell under its centre.
+        """
+        for axis, dim in enumerate((-2, -1)):
+            s, reach = self.stride[axis], self.dilation[axis] * (self.kernel[axis] - 1)
+            before = self.before[axis] + (s - 1 - reach) // 2
+            cells = _any_tap(cells, dim, self.count(cells.shape[dim], axis), s, s, 1, before)
         return cells
 
     def sum(self, cells: Tensor) -> Tensor:
@@ -94,20 +117,23 @@ class Window:
         ones = torch.ones(1, 1, *self.kernel, dtype=cells.dtype, device=cells.device)
         return F.conv2d(cells, ones, stride=self.stride, dilation=self.dilation)
 
-    def _any_along(self, cells: Tensor, axis: int, dim: int) -> Tensor:
-        k, s, d, before = (p[axis] for p in (self.kernel, self.stride, self.dilation, self.before))
-        size, count = cells.shape[dim], self.count(cells.shape[dim], axis)
-        read = (count - 1) * s + 1
-        behind = read + d * (k - 1) - before - size
-        if before or behind:
-            cells = F.pad(cells, (0, 0) * (-1 - dim) + (before, behind))
-        taps = [cells.narrow(dim, i * d, read) for i in range(k)]
-        if s > 1:
-            taps = [t[..., ::s] if dim == -1 else t[..., ::s, :] for t in taps]
-        out = taps[0]
-        for tap in taps[1:]:
-            out = out | tap
-        return out
+
+def _any_tap(cells: Tensor, dim: int, count: int, k: int, s: int, d: int, before: int) -> Tensor:
+    """Which of ``count`` runs of k taps along an axis, s cells apart, hold any of the given cells.
+
+    The first run starts ``before`` cells in front of the first cell.
+    """
+    read = (count - 1) * s + 1
+    behind = read + d * (k - 1) - before - cells.shape[dim]
+    if before or behind:
+        cells = F.pad(cells, (0, 0) * (-1 - dim) + (before, behind))
+    taps = [cells.narrow(dim, i * d, read) for i in range(k)]
+    if s > 1:
+        taps = [t[..., ::s] if dim == -1 else t[..., ::s, :] for t in taps]
+    out = taps[0]
+    for tap in taps[1:]:
+        out = out | tap
+    return out
 
 
 @dataclass(frozen=True)
@@ -124,6 +150,7 @@ class Spans:
     columns: tuple[tuple[int, int], ...]
     size: tuple[int, int]
     keeps_every_cell = False
+    step = 1
 
     @classmethod
     def bins(cls, size: tuple[int, int], count: tuple[int, int]) -> Spans:
@@ -167,6 +194,13 @@ class Spans:
         """Which outputs read at least one of the given cells (bool, … × H × W → … × H' × W')."""
         return self.sum(cells.float()) > 0
 
+    owns_any = any
+
+    @property
+    def shrinks(self) -> bool:
+        """Whether there are fewer outputs than cells along an axis."""
+        return len(self.rows) < self.size[0] or len(self.columns) < self.size[1]
+
     def sum(self, cells: Tensor) -> Tensor:
         """The sums over what each output reads (floating point, … × H × W → … × H' × W')."""
         rows, columns = (
@@ -195,6 +229,8 @@ class Transposed:
     output_padding: tuple[int, int] = (0, 0)
     is_identity = False
     keeps_every_cell = False
+    shrinks = False
+    step = 1
 
     def always_reads(self, size: tuple[int, int]) -> bool:
         """Whether every output is written to: where the windows of neighbours touch, and nothing is added."""
@@ -214,6 +250,8 @@ class Transposed:
     def any(self, cells: Tensor) -> Tensor:
         """Which outputs at least one of the given cells is written to (bool, … × H × W → … × H' × W')."""
         return self.sum(cells.float()) > 0.5
+
+    owns_any = any
 
     def sum(self, cells: Tensor) -> Tensor:
         """The sums over what is written to each output (floating point, N×1×H×W → N×1×H'×W')."""

@@ -62,7 +62,9 @@ def test_zero_padding_reads_zeros(model):
     x = F.relu(x + y) * m
     x, m = model.last(x), any_window(m, 2)
     expected = model.head((x * m).sum((2, 3)) / m.sum((2, 3)))
-    assert torch.allclose(LayerMaskedForward(model, padding="zero")(IMAGES, mask=VISIBLE), expected)
+    assert torch.allclose(
+        LayerMaskedForward(model, propagation="paper", padding="zero")(IMAGES, mask=VISIBLE), expected
+    )
 
 
 def partial_conv(conv, x, m):
@@ -91,7 +93,9 @@ def test_partial_convolution_weighs_up_what_it_reads(model):
     x = F.relu(x + y) * m
     x, m = partial_conv(model.last, x, m), any_window(m, 2)
     expected = model.head((x * m).sum((2, 3)) / m.sum((2, 3)))
-    assert torch.allclose(LayerMaskedForward(model, padding="partial")(IMAGES, mask=VISIBLE), expected)
+    assert torch.allclose(
+        LayerMaskedForward(model, propagation="paper", padding="partial")(IMAGES, mask=VISIBLE), expected
+    )
 
 
 def test_a_partial_average_pool_is_the_mean_of_what_it_reads():

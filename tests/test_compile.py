@@ -69,7 +69,7 @@ def test_a_compiled_forward_with_nothing_masked_is_the_plain_model():
 def test_a_compiled_forward_says_what_vanished():
     torch.compiler.reset()
     model = redraw(nn.Sequential(nn.Conv2d(3, 4, 1, 2), nn.AdaptiveAvgPool2d(1), nn.Flatten()))
-    forward = LayerMaskedForward(model)
+    forward = LayerMaskedForward(model, propagation="paper")
     visible = torch.zeros(2, 1, 8, 8, dtype=torch.bool)
     visible[0, 0, 3, 3] = visible[1, 0, 2, 2] = True
     with torch.inference_mode(), pytest.warns(UserWarning, match="none reached the head"):

@@ -9,6 +9,7 @@ from support import relative
 
 from captum_layermask.mask import Mask
 from captum_layermask.padding import neighbor_pad
+from captum_layermask.propagation import paper
 from captum_layermask.windows import Spans, Window
 
 seeds = st.integers(0, 2**31)
@@ -23,7 +24,7 @@ def draw(seed, size, frame):
     if frame:
         border[..., : frame[0], :] = True
         border[..., frame[1] :] = True
-    mask = Mask(visible & ~border, border)
+    mask = Mask(visible & ~border, frame=border)
     kinds = np.where(mask.visible[:, 0], transcription.VISIBLE, transcription.MISSING)
     kinds = np.where(border[:, 0], transcription.FRAME, kinds)
     return mask, kinds, torch.randn(2, 3, *size, generator=generator, dtype=torch.double)
@@ -96,7 +97,7 @@ def test_mask_behind_a_window_equals_transcription(seed, size, frame, kernel, st
     mask, kinds, _ = draw(seed, size, frame)
     window = Window(kernel, (stride,) * 2, (pad,) * 2, (pad,) * 2, (dilation,) * 2, ceil)
     expected = transcription.window_kinds(kinds, kernel, stride, dilation, pad, ceil)
-    behind = mask.behind(window)
+    behind = mask.behind(window, paper)
     assert (behind.visible[:, 0].numpy() == (expected == transcription.VISIBLE)).all()
     assert (behind.missing[:, 0].numpy() == (expected == transcription.MISSING)).all()
 
@@ -113,10 +114,10 @@ def test_bins_reach_as_far_as_the_longest_bin(n, m):
 
 def test_meeting_ones_ancestor_gives_the_ancestor_back():
     mask = Mask(torch.rand(2, 1, 8, 8) > 0.5)
-    grown = mask.behind(Window((3, 3), before=(1, 1), after=(1, 1)))
+    grown = mask.behind(Window((3, 3), before=(1, 1), after=(1, 1)), paper)
     assert grown.meet(mask) is mask and mask.meet(grown) is mask
     assert torch.equal(grown.visible & mask.visible, mask.visible)
-    shifted = mask.behind(Window((3, 3), before=(2, 2), after=(0, 0)))
+    shifted = mask.behind(Window((3, 3), before=(2, 2), after=(0, 0)), paper)
     assert torch.equal(shifted.meet(mask).visible, shifted.visible & mask.visible)
 
 
@@ -127,7 +128,7 @@ def test_memos_die_with_their_masks():
     gc.disable()
     try:
         mask = Mask(torch.rand(1, 1, 8, 8) > 0.5)
-        grown = mask.behind(Window((3, 3), before=(1, 1), after=(1, 1)))
+        grown = mask.behind(Window((3, 3), before=(1, 1), after=(1, 1)), paper)
         met = grown.meet(Mask(torch.rand(1, 1, 8, 8) > 0.5))
         neighbor_pad(torch.zeros(1, 1, 8, 8), mask, 2)
         watched = [weakref.ref(m) for m in (mask, grown, met)]

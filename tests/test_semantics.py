@@ -19,6 +19,7 @@ from captum_layermask import (
     TrainingModeError,
     VanishedWarning,
 )
+from captum_layermask.propagation import PROPAGATIONS
 
 SIZE = 64
 FAMILIES = mask_families(SIZE)
@@ -63,10 +64,11 @@ def images():
 visible = torch.stack(list(FAMILIES.values()))[:, None]
 
 
+@pytest.mark.parametrize("propagation", PROPAGATIONS)
 @torch.no_grad()
-def test_networks(network, images):
+def test_networks(network, images, propagation):
     """S1, S2a, S2b and S10, on every family of masks."""
-    forward = LayerMaskedForward(network)
+    forward = LayerMaskedForward(network, propagation=propagation)
     plain, masked = network(images), forward(images, mask=visible)
     nothing_missing = list(FAMILIES).index("all")
     assert relative(forward(images), plain) <= 1e-12
@@ -88,13 +90,14 @@ def lite(name):
     return EfficientNet.from_name(f"efficientnet-{name}")
 
 
+@pytest.mark.parametrize("propagation", PROPAGATIONS)
 @pytest.mark.parametrize("name", ["lite0", "lite1", "lite2"])
 @torch.no_grad()
-def test_efficientnet_lite_keeps_its_frame(name):
+def test_efficientnet_lite_keeps_its_frame(name, propagation):
     model = redraw(lite(name)).double()
     x = torch.randn(2, 3, 96, 96, dtype=torch.double)
     mask = visible[[0, 5]].repeat_interleave(2, 2).repeat_interleave(2, 3)[..., :96, :96]
-    forward = LayerMaskedForward(model)
+    forward = LayerMaskedForward(model, propagation=propagation)
     assert relative(forward(x), model(x)) <= 1e-12
     masked = forward(x, mask=mask)
     assert relative(masked[1], model(x)[1]) <= 1e-12
@@ -209,7 +212,7 @@ def test_missing_cells_are_zero_after_flattening(images):
 
 
 def test_a_vanished_sample_is_flagged_and_warned_about_once():
-    forward = LayerMaskedForward(redraw(torchvision.models.resnet18(num_classes=10)))
+    forward = LayerMaskedForward(redraw(torchvision.models.resnet18(num_classes=10)), propagation="paper")
     x = torch.randn(3, 3, SIZE, SIZE)
     mask = torch.stack([FAMILIES["patches"], FAMILIES["one pixel that subsampling drops"], FAMILIES["none"]])
     assert forward.vanished is None

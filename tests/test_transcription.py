@@ -46,7 +46,7 @@ def test_network_equals_transcription(name):
     model = redraw(MODELS[name]()).double()
     visible = torch.stack(list(FAMILIES.values()))
     image = torch.randn(len(visible), 3, SIZE, SIZE, dtype=torch.double)
-    forward = LayerMaskedForward(model)
+    forward = LayerMaskedForward(model, propagation="paper")
     ours, theirs = forward(image, mask=visible), transcription.run(model, image, visible)
     for row, family in enumerate(FAMILIES):
         assert relative(ours[row], theirs[row]) <= 1e-9, family
@@ -57,14 +57,14 @@ def test_frames_equal_transcription():
     model = redraw(Framed()).double()
     visible = torch.stack(list(FAMILIES.values()))
     image = torch.randn(len(visible), 3, SIZE, SIZE, dtype=torch.double)
-    ours = LayerMaskedForward(model)(image, mask=visible)
+    ours = LayerMaskedForward(model, propagation="paper")(image, mask=visible)
     theirs = framed_by_hand(model, image, visible)
     assert relative(ours, theirs) <= 1e-9
 
 
 @torch.no_grad()
 def test_families_hold_sets_that_survive_and_sets_that_vanish():
-    forward = LayerMaskedForward(redraw(torchvision.models.resnet18(num_classes=10)))
+    forward = LayerMaskedForward(redraw(torchvision.models.resnet18(num_classes=10)), propagation="paper")
     visible = torch.stack(list(FAMILIES.values()))
     with pytest.warns(match="none reached the head"):
         forward(torch.randn(len(visible), 3, SIZE, SIZE), mask=visible)

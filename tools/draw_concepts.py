@@ -144,7 +144,7 @@ def travelling() -> Figure:
     networks = {"EfficientNet-Lite0": loaded().network, "ResNet-50": resnet50().eval()}
     figure = Figure(figsize=(9.6, 4.3), layout="constrained")
     for panels, (name, network) in zip(figure.subplots(2, 6), networks.items(), strict=True):
-        steps = LayerMaskedForward(network).trace(cat(), mask=visible, outputs=True)
+        steps = LayerMaskedForward(network, propagation="paper").trace(cat(), mask=visible, outputs=True)
         masks = {step.shape[-1]: step.mask for step in steps if step.mask is not None} | {224: visible}
         for panel, side in zip(panels, (224, 112, 56, 28, 14, 7), strict=True):
             panel.patch.set(**HATCHED)
@@ -180,7 +180,7 @@ def vanishing() -> Figure:
     network = ResNet(
         Bottleneck, [3, 4, 6, 3], width_per_group=4
     ).eval()  # a ResNet-50 with few channels inside
-    forward = LayerMaskedForward(network, max_batch=32)
+    forward = LayerMaskedForward(network, propagation="paper", max_batch=32)
     figure = Figure(figsize=(9.0, 3.9), layout="constrained")
     places = torch.arange(224)
     for panel, size in zip(figure.subplots(1, 3), (8, 16, 32), strict=True):

@@ -54,8 +54,7 @@ def cat(tensors: Sequence[Any], dim: int = 0) -> MaskedMap:
             "instead, or register a rule with captum_layermask.rule_for."
         )
     if axis == "N" and len(maps) == len(tensors) and len({str(m.mask.frame) for m in maps}) == 1:
-        full = all(m.mask.full for m in maps)
-        return x.like(raw, Mask(torch.cat([m.mask.visible for m in maps]), x.mask.frame, full=full))
+        return x.like(raw, Mask.joined([m.mask for m in maps], 0))
     if axis in "HW":
         masks = [t.mask if isinstance(t, MaskedMap) else _plain(x, t.shape[dim], axis) for t in tensors]
         return x.like(raw, Mask.joined(masks, 2 + "HW".index(axis)))
@@ -73,7 +72,7 @@ def _plain(x: MaskedMap, length: int, axis: str) -> Mask:
     shape = list(x.mask.visible.shape)
     shape[2 + "HW".index(axis)] = length
     cells = torch.zeros(shape, dtype=torch.bool, device=x.raw.device)
-    return Mask(cells, torch.ones(1, 1, *shape[2:], dtype=torch.bool), full=True)
+    return Mask(cells, frame=torch.ones(1, 1, *shape[2:], dtype=torch.bool), full=True)
 
 
 @rule_for("stack")

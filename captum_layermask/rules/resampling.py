@@ -62,7 +62,7 @@ def pixel_shuffle(x: MaskedMap, upscale_factor: int) -> MaskedMap:
     """Depth to space: every cell becomes a block of cells of its kind."""
     need_channels_first(x)
     raw = torch.pixel_shuffle(x.raw, upscale_factor)
-    return x.like(raw, x.mask.behind(Spans.of(lambda v: repeat(v, upscale_factor), x.mask.size)))
+    return x.like(raw, x.mask.moved(lambda cells: repeat(cells, upscale_factor)))
 
 
 @rule_for("pixel_unshuffle")

@@ -95,7 +95,8 @@ def offsets_as_channels(x: MaskedMap) -> MaskedMap:
     rows, columns = (x.raw.shape[x.axes.index(a)] if a in x.axes else 1 for a in "hw")
     window = Window((rows, columns), (rows, columns))
     axes = x.axes.translate(str.maketrans("hw", "CC"))
-    return x.like(filled(x, window.reach), x.mask.behind(window), axes)
+    mask = x.mask.behind(window, x.run.propagation.policy)
+    return x.like(filled(x, x.run.propagation.rounds(window)), mask, axes)
 
 
 def filled(x: MaskedMap, rounds: int) -> Tensor:

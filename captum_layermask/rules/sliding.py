@@ -49,9 +49,10 @@ def slide(
     """
     need_channels_first(x)
     x.run.count_window(x)
-    x.run.padded = window.reach > 0 and not x.mask.full
-    raw = RIMS[x.run.padding](op, x.raw, x.mask, window, linear)
-    return x.like(raw, x.mask.behind(window), axes)
+    rounds = x.run.propagation.rounds(window)
+    x.run.padded = rounds > 0 and not x.mask.full
+    raw = RIMS[x.run.padding](op, x.raw, x.mask, window, rounds, linear)
+    return x.like(raw, x.mask.behind(window, x.run.propagation.policy), axes)
 
 
 def need_channels_first(x: MaskedMap) -> None:

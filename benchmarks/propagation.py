@@ -1,0 +1,265 @@
+"""Which policy of mask propagation keeps most of what a network knows?
+
+    python benchmarks/propagation.py NETWORK FOLDER --half choose|report [--patch 16] [--policies …]
+
+NETWORK is efficientnet-lite0, -lite1, -lite2, or a file of weights of a CIFAR-10 ResNet (safetensors). FOLDER
+holds ImageNet images, one for every fourth class in class order (``benchmarks/accuracy_masked.py``), or a
+folder for each CIFAR-10 class. Policies are chosen on every second image and reported on the others. Patches
+are removed at random, the same ones under every policy; areas are under the curve over fractions 0 to 1, and
+ratios are to the paper's policy, with 95 % bootstrap intervals over images.
+"""
+
+import argparse
+import platform
+import sys
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+
+import cifar_resnet
+import numpy as np
+import torch
+import torch.nn.functional as F
+import torchvision
+from PIL import Image
+from torch import Tensor, nn
+from torchvision.transforms.functional import pil_to_tensor
+from tqdm import tqdm
+
+from captum_layermask import Colors, LayerMaskedForward, make_forward
+from captum_layermask.evaluate.bootstrap import bootstrap, entropy, ratio
+from captum_layermask.images import read_image
+from captum_layermask.mask import Mask, Policy
+from captum_layermask.models import load_model
+from captum_layermask.propagation import PROPAGATIONS, Propagation
+from captum_layermask.windows import Geometry, Window
+
+Visible = Callable[[Mask, Window], Tensor]
+
+OTHERS = ("neighbor", "grey", "black")
+
+
+def share(cells: Tensor, window: Window) -> Tensor:
+    """The share of the cells of the map in each window that are among the given ones."""
+    return window.sum(cells.float()) / window.sum(torch.ones_like(cells[:1]).float()).clamp(min=1)
+
+
+def at_least(threshold: float) -> Visible:
+    """Windows of which this share is visible."""
+    return lambda mask, window: share(mask.visible, window) >= threshold - 1e-6
+
+
+def own_or(threshold: float) -> Visible:
+    """Windows that own a visible cell, and those of which this share is visible."""
+    return lambda mask, window: window.owns_any(mask.visible) | at_least(threshold)(mask, window)
+
+
+def above(size: int, fine: Visible, coarse: Visible) -> Visible:
+    """One rule for maps of at least this size, another below."""
+    return lambda mask, window: (fine if min(mask.size) >= size else coarse)(mask, window)
+
+
+def falling_back(rule: Visible, least: float) -> Visible:
+    """A rule; any visible cell for images of which less than this share of the visible area would survive."""
+
+    def visible(mask: Mask, window: Window) -> Tensor:
+        strict, lenient = rule(mask, window), any_visible(mask, window)
+        survives = strict.float().mean((2, 3), keepdim=True) >= least * mask.visible.float().mean(
+            (2, 3), keepdim=True
+        )
+        return torch.where(survives, strict, lenient)
+
+    return visible
+
+
+def any_visible(mask: Mask, window: Window) -> Tensor:
+    """The paper's rule."""
+    return window.any(mask.visible)
+
+
+def own(mask: Mask, window: Window) -> Tensor:
+    """Windows that own a visible cell: at every resolution the image's own mask."""
+    return window.owns_any(mask.visible)
+
+
+def plain(rule: Visible) -> Policy:
+    """The policy that follows one rule and has no memory."""
+
+    def policy(mask: Mask, window: Geometry) -> tuple[Tensor, Tensor]:
+        visible = rule(mask, window) if isinstance(window, Window) else window.any(mask.visible)
+        return visible, visible
+
+    return policy
+
+
+def remembering(fine: Callable[[Tensor, Tensor, Window], Tensor], coarse=None) -> Policy:
+    """A policy from (visible, anchor, window) → visible; another where windows shrink the map, if given."""
+
+    def policy(mask: Mask, window: Geometry) -> tuple[Tensor, Tensor]:
+        anchor = window.owns_any(mask.anchor)
+        if not isinstance(window, Window):
+            return window.any(mask.visible) | anchor, anchor
+        rule = coarse if coarse is not None and window.shrinks else fine
+        return rule(mask.visible, mask.anchor, window) | anchor, anchor
+
+    return policy
+
+
+def near(distance: int) -> Policy:
+    """Any visible cell, but at most so many cells from the anchor."""
+
+    def policy(mask: Mask, window: Geometry) -> tuple[Tensor, Tensor]:
+        anchor = window.owns_any(mask.anchor)
+        close = F.max_pool2d(anchor.float(), 2 * distance + 1, 1, distance) > 0
+        return (window.any(mask.visible) & close) | anchor, anchor
+
+    return policy
+
+
+def grow(visible: Tensor, anchor: Tensor, window: Window) -> Tensor:
+    """Any visible cell."""
+    return window.any(visible)
+
+
+CANDIDATES: dict[str, Policy] = {
+    "≥ 1/3": plain(at_least(1 / 3)),
+    "≥ 1/2": plain(at_least(1 / 2)),
+    "≥ 0.4, any where < 0.3 would survive": plain(falling_back(at_least(0.4), 0.3)),
+    "≥ 1/2 from 56², any below": plain(above(56, at_least(1 / 2), any_visible)),
+    "≥ 1/2 from 28², any below": plain(above(28, at_least(1 / 2), any_visible)),
+    "own": plain(own),
+    "own from 56², any below": plain(above(56, own, any_visible)),
+    "own or > 1/3": plain(own_or(0.34)),
+    "own or ≥ 1/2": plain(own_or(1 / 2)),
+    "own or ≥ 2/3": plain(own_or(2 / 3)),
+    "within 1 cell of the anchor": near(1),
+    "within 2 cells of the anchor": near(2),
+    "any anchor, everywhere": remembering(lambda v, a, w: w.any(a)),
+    "any; own where maps shrink": remembering(grow, lambda v, a, w: w.owns_any(a)),
+    "any; anchor ≥ 1/2 where maps shrink": remembering(grow, lambda v, a, w: share(a, w) >= 1 / 2 - 1e-6),
+    "any; anchor ≥ 1/5 where maps shrink": remembering(grow, lambda v, a, w: share(a, w) >= 1 / 5 - 1e-6),
+    "any; visible ≥ 1/3 where maps shrink": remembering(grow, lambda v, a, w: share(v, w) >= 1 / 3 - 1e-6),
+    "> 1/3; own where maps shrink": remembering(
+        lambda v, a, w: share(v, w) >= 0.34, lambda v, a, w: w.owns_any(a)
+    ),
+    "any; any anchor or visible ≥ 0.7 where maps shrink": remembering(
+        grow, lambda v, a, w: w.any(a) | (share(v, w) >= 0.7 - 1e-6)
+    ),
+}
+
+
+def use_candidates() -> None:
+    """Let ``LayerMaskedForward`` know the candidates."""
+    rounds = PROPAGATIONS["anchored"].rounds
+    for name, policy in CANDIDATES.items():
+        PROPAGATIONS[name] = Propagation(policy, lambda window: rounds(window) + 1)
+
+
+def imagenet(name: str, folder: Path, part: slice) -> tuple[nn.Module, Colors, Tensor, Tensor]:
+    """A pretrained network, its colours, and the images and classes of a half."""
+    loaded = load_model(name)
+    files = [path for path in sorted(folder.iterdir()) if path.is_file()][part]
+    images = torch.cat([loaded.preprocess(read_image(path)) for path in files])
+    return loaded.network, loaded.colors, images, torch.arange(1000)[::4][part]
+
+
+def cifar(weights: Path, folder: Path, part: slice) -> tuple[nn.Module, Colors, Tensor, Tensor]:
+    """The same for a CIFAR-10 ResNet; the half is of the images of every class."""
+    images, classes = [], []
+    for index, class_folder in enumerate(sorted(path for path in folder.iterdir() if path.is_dir())):
+        for path in sorted(class_folder.iterdir())[part]:
+            images.append(pil_to_tensor(Image.open(path).convert("RGB")) / 255)
+            classes.append(index)
+    colors = Colors(*cifar_resnet.IMAGENET, normalized=False)
+    return cifar_resnet.load(weights), colors, torch.stack(images), torch.tensor(classes)
+
+
+def ranks(images: int, cells: int, seed: int) -> Tensor:
+    """In which order each image loses its patches (images × cells), all images differently."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(images, cells, generator=generator).argsort(1).argsort(1)
+
+
+@torch.inference_mode()
+def predictions(
+    forward: nn.Module, images: Tensor, order: Tensor, patch: int, fractions, batch: int
+) -> Tensor:
+    """Predicted classes, images × fractions, and how many samples with visible pixels vanished."""
+    side = -(-images.shape[-1] // patch)
+    predicted, vanished = [], 0
+    for fraction in fractions:
+        missing = (order < round(fraction * side * side)).view(-1, 1, side, side)
+        missing = missing.repeat_interleave(patch, 2).repeat_interleave(patch, 3)
+        missing = missing[..., : images.shape[-2], : images.shape[-1]]
+        answers = []
+        for x, hidden in zip(images.split(batch), missing.split(batch), strict=True):
+            answers.append(forward(x, mask=~hidden).argmax(1))
+            vanished += int(forward.vanished.sum()) if isinstance(forward, LayerMaskedForward) else 0
+        predicted.append(torch.cat(answers))
+    return torch.stack(predicted, 1), vanished
+
+
+def main() -> None:
+    """Print a table for one network."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("network")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--half", choices=("choose", "report"), required=True)
+    parser.add_argument("--patch", type=int, default=16, help="pixels")
+    parser.add_argument(
+        "--policies", help="separated by semicolons; by default all (choose) or anchored (report)"
+    )
+    parser.add_argument("--fractions", type=int, default=10, help="steps from 0 to 1")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    use_candidates()
+
+    part = slice(0 if options.half == "choose" else 1, None, 2)
+    is_file = Path(options.network).is_file()
+    load, source = (cifar, Path(options.network)) if is_file else (imagenet, options.network)
+    network, colors, images, classes = load(source, options.folder, part)
+    fractions = np.linspace(0, 1, options.fractions + 1)
+    order = ranks(len(images), (-(-images.shape[-1] // options.patch)) ** 2, options.seed)
+    default = [*PROPAGATIONS] if options.half == "choose" else ["anchored", "paper"]
+    policies = options.policies.split(";") if options.policies else default
+    ways = ["paper", *(name for name in policies if name != "paper"), *OTHERS]
+
+    found, lost = {}, {}
+    for way in tqdm(ways, unit="policy", file=sys.stderr):
+        if way in OTHERS:
+            forward = make_forward(way, network, colors=colors)
+        else:
+            forward = LayerMaskedForward(network, propagation=way)
+        batch = 25 if images.shape[-1] > 64 else 125
+        found[way], lost[way] = predictions(forward, images, order, options.patch, fractions, batch)
+
+    weights = np.full(len(fractions), 1 / options.fractions)
+    weights[[0, -1]] /= 2
+    areas = {way: (p == classes[:, None]).double().numpy() @ weights for way, p in found.items()}
+    middle = [round(share * options.fractions) for share in (0.1, 0.3, 0.5, 0.7, 0.9)]
+    columns = [f"{fractions[i]:.0%}" for i in middle]
+    columns += ["area", "ratio to the paper's", "entropy less the paper's", "vanished"]
+    print(
+        f"{Path(options.network).stem}, {options.half} half ({len(images)} images), patch {options.patch}, "
+        f"seed {options.seed}; {date.today()}, torch {torch.__version__}, torchvision "
+        f"{torchvision.__version__}, {platform.machine()}, {options.threads} threads\n"
+    )
+    print(f"| policy | {' | '.join(columns)} |")
+    print("|" + " --- |" * (len(columns) + 1))
+    for way, predicted in found.items():
+        right = (predicted == classes[:, None]).double().mean(0)
+        times = bootstrap(ratio(areas[way], areas["paper"]), len(images))
+        entropies = [entropy(found[name].numpy()) for name in (way, "paper")]
+        gain = bootstrap(lambda w, e=entropies: (e[0](w) - e[1](w)) @ weights, len(images), recentred=True)
+        cells = [f"{right[i]:.3f}" for i in middle] + [
+            f"{areas[way].mean():.3f}",
+            f"{times:.3f}",
+            f"{gain:+.3f}",
+        ]
+        print(f"| {way} | {' | '.join(cells)} | {lost[way]} |")
+
+
+if __name__ == "__main__":
+    main()
