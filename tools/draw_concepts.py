@@ -166,7 +166,7 @@ def activations() -> Figure:
         hole(),
         "1._blocks.1",
         colors=model.colors,
-        ways=("grey", "layer-zero", "layer"),
+        ways=("grey", "layer-zero", "layer-paper"),  # which differ in padding alone
         channels=2,
     )
 
