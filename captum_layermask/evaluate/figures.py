@@ -40,8 +40,8 @@ _COLORS = {
     "grey": "#8a8a8a",
     "black": "#000000",
     "neighbor": "#e69f00",
-    "layer-zero": "#56b4e9",
-    "layer-first": "#009e73",
+    "layer-paper": "#56b4e9",
+    "layer-zero": "#009e73",
     "blur": "#cc79a7",
     "drop-tokens": "#d55e00",
 }
@@ -91,7 +91,7 @@ def plot_curves(
     ways = list(dict.fromkeys(way for panel in panels.values() for way in panel))
     columns = min(2, len(panels))
     rows = math.ceil(len(panels) / columns)
-    legend_rows = math.ceil(len(ways) / 4)
+    legend_rows = math.ceil(len(ways) / 3)
     figure = _figure(_PANEL_WIDTH * columns, _PANEL_HEIGHT * rows + 0.3 * legend_rows, caption)
     axes = figure.subplots(rows, columns, squeeze=False).flatten()
     for axis in axes[len(panels) :]:
@@ -110,7 +110,7 @@ def plot_curves(
         figure.axes[0].plot([], [], color=way_color(way), label=way_title(way), **_line(way, ways))[0]
         for way in ways
     ]
-    figure.legend(handles=handles, loc="outside upper center", ncols=min(4, len(ways)), frameon=False)
+    figure.legend(handles=handles, loc="outside upper center", ncols=min(3, len(ways)), frameon=False)
     return figure
 
 
