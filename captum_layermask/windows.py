@@ -96,13 +96,23 @@ class Window:
     def owns_any(self, cells: Tensor) -> Tensor:
         """Which windows own at least one of the given cells (bool, … × H × W → … × H' × W').
 
-        A window owns as many cells as it steps over, those in its middle, so that every cell but those at
-        the edges has one owner. At stride 1 and with an odd kernel that is the cell under its centre.
+        A window owns as many cells as it steps over, those in its middle; the first and the last window own
+        what lies in front of and behind these, as far as they reach. So every cell that is read has an owner.
+        At stride 1 and with an odd kernel it is the window whose centre the cell is.
         """
         for axis, dim in enumerate((-2, -1)):
             s, reach = self.stride[axis], self.dilation[axis] * (self.kernel[axis] - 1)
+            size, count = cells.shape[dim], self.count(cells.shape[dim], axis)
             before = self.before[axis] + (s - 1 - reach) // 2
-            cells = _any_tap(cells, dim, self.count(cells.shape[dim], axis), s, s, 1, before)
+            owned = _any_tap(cells, dim, count, s, s, 1, before)
+            last = (count - 1) * s - self.before[axis] + reach + 1
+            ends = ((0, 0, -before), (count - 1, count * s - before, min(last, size)))
+            for window, start, stop in ends:
+                if 0 <= start < stop:
+                    more = cells.narrow(dim, start, stop - start).any(dim, keepdim=True)
+                    at = torch.arange(count, device=cells.device) == window
+                    owned = owned | (more & (at if dim == -1 else at[:, None]))
+            cells = owned
         return cells
 
     def sum(self, cells: Tensor) -> Tensor:

@@ -26,8 +26,12 @@ def kind_behind(kinds, anchor, window, i, j):
         k, s, d, before = (p[axis] for p in (window.kernel, window.stride, window.dilation, window.before))
         first, extent = at * s - before, d * (k - 1) + 1
         middle = first + int(np.ceil((extent - s) / 2))
+        start = min(first, middle) if at == 0 else middle
+        stop = middle + s
+        if at == window.count(kinds.shape[axis], axis) - 1:
+            stop = max(first + extent, stop)
         read.append([r for r in range(first, first + extent, d) if 0 <= r < kinds.shape[axis]])
-        owned.append([r for r in range(middle, middle + s) if 0 <= r < kinds.shape[axis]])
+        owned.append([r for r in range(start, stop) if 0 <= r < kinds.shape[axis]])
     seen, seen_anchor = kinds[np.ix_(*read)], anchor[np.ix_(*read)]
     unanchored = (seen != transcription.FRAME) & ~seen_anchor
     in_anchor = anchor[np.ix_(*owned)].any() or (seen_anchor.any() and not unanchored.any())
@@ -115,7 +119,14 @@ def test_an_intact_image_beside_masked_ones_loses_nothing(propagation, padding, 
     assert relative(LayerMaskedForward(net, propagation=propagation)(x, mask=visible)[0], net(x)[0]) <= 1e-12
 
 
+def lite0():
+    from efficientnet_lite_pytorch import EfficientNet
+
+    return EfficientNet.from_name("efficientnet-lite0")
+
+
 NETWORKS = {
+    "lite0": lite0,
     "resnet18": lambda: torchvision.models.resnet18(num_classes=5),
     "resnet50": lambda: torchvision.models.resnet50(num_classes=5),
     "mobilenet_v2": lambda: torchvision.models.mobilenet_v2(num_classes=5),
@@ -129,11 +140,35 @@ NETWORKS = {
 @torch.no_grad()
 def test_a_visible_pixel_never_vanishes(name):
     forward = LayerMaskedForward(redraw(NETWORKS[name]()))
-    visible = torch.zeros(32, 1, 64, 64, dtype=torch.bool)
+    visible = torch.zeros(36, 1, 64, 64, dtype=torch.bool)
     places = torch.randint(64, (32, 2), generator=torch.Generator().manual_seed(0))
-    visible[torch.arange(32), 0, places[:, 0], places[:, 1]] = True
-    forward(torch.randn(32, 3, 64, 64), mask=visible)
+    places = torch.cat([places, torch.tensor([[0, 0], [0, 63], [63, 0], [63, 63]])])
+    visible[torch.arange(36), 0, places[:, 0], places[:, 1]] = True
+    forward(torch.randn(36, 3, 64, 64), mask=visible)
     assert not forward.vanished.any()
+
+
+@torch.no_grad()
+def test_a_slice_with_a_step_stands_for_what_it_steps_over():
+    """As the strided convolution beside it does, where the cell that it takes is visible itself."""
+
+    class Shortcut(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem, self.down = nn.Conv2d(3, 3, 3, 1, 1), nn.Conv2d(3, 3, 3, 2, 1)
+
+        def forward(self, x):
+            x = self.stem(x)
+            return self.down(self.down(x) + x[:, :, ::2, ::2])
+
+    visible = torch.zeros(1, 1, 16, 16, dtype=torch.bool)
+    visible[..., 5, 5] = True
+    steps = LayerMaskedForward(redraw(Shortcut())).trace(
+        torch.randn(1, 3, 16, 16), mask=visible, outputs=True
+    )
+    (summed,) = [step for step in steps if step.operation.endswith("add")]
+    assert summed.mask[0, 0].nonzero().tolist() == [[2, 2], [2, 3], [3, 2], [3, 3]]
+    assert steps[-1].mask[0, 0].nonzero().tolist() == [[1, 1], [1, 2], [2, 1], [2, 2]]
 
 
 def test_an_unknown_policy_is_refused():

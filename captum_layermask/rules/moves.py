@@ -15,6 +15,7 @@ from captum_layermask.errors import MaskLostError, NoRuleError
 from captum_layermask.mask import Mask
 from captum_layermask.registry import Function, give_rule, rule_for
 from captum_layermask.rules.pointwise import meeting
+from captum_layermask.windows import Window
 
 
 @rule_for("pad")
@@ -149,7 +150,22 @@ def narrowed(mask: Mask, axis: str, part: slice) -> Mask:
         raise NoRuleError("cutting flattened positions has no rule.")
     if axis == "N":
         return mask.of_images(part)
-    return mask.moved(lambda cells: cells[:, :, part] if axis == "H" else cells[..., part])
+    cut = mask.moved(lambda cells: _along(axis, cells, slice(part.start, part.stop)))
+    return cut if part.step in (None, 1) else stepped(cut, axis, part.step)
+
+
+def stepped(mask: Mask, axis: str, step: int) -> Mask:
+    """The mask of every so many cells along an axis; a visible one stands for those that are stepped over."""
+    taken = mask.moved(lambda cells: _along(axis, cells, slice(None, None, step)))
+    if mask.anchor is mask.visible:
+        return taken
+    window = Window((1, 1), (step, 1) if axis == "H" else (1, step))
+    anchor = window.owns_any(mask.anchor) & taken.visible
+    return Mask(taken.visible, anchor, taken.frame, full=mask.full)
+
+
+def _along(axis: str, cells: Tensor, part: slice) -> Tensor:
+    return cells[:, :, part] if axis == "H" else cells[..., part]
 
 
 @rule_for("getitem")
