@@ -23,6 +23,7 @@ from captum_layermask.gradients import inside_custom_function, refusing
 from captum_layermask.mask import Mask
 from captum_layermask.propagation import PROPAGATIONS, Propagation
 from captum_layermask.registry import RULES, Function, spellings
+from captum_layermask.windows import Geometry
 
 FUNCTIONS = (
     "new_tensor new_zeros new_ones new_empty new_full zeros_like ones_like empty_like full_like rand_like "
@@ -225,6 +226,10 @@ class MaskedMap(Carrier):
         cells = cells[tuple(slice(None) if axis in kept else 0 for axis in named)]
         cells = cells.permute([kept.index(axis) for axis in self.axes if axis != "C"])
         return cells[tuple(None if axis == "C" else slice(None) for axis in self.axes)]
+
+    def behind(self, window: Geometry) -> Mask:
+        """The mask of what a windowed operation makes of this map."""
+        return self.mask.behind(window, self.run.propagation.policy)
 
     def uncover(self) -> None:
         """Let missing cells be ordinary cells that hold 0."""

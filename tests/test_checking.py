@@ -32,11 +32,11 @@ def right(module, x):
 
 
 def forgets_to_fill(module, x):
-    return x.like(module(x.raw), x.mask.behind(WINDOW))
+    return x.like(module(x.raw), x.behind(WINDOW))
 
 
 def invents_evidence(module, x):
-    mask = x.mask.behind(WINDOW)
+    mask = x.behind(WINDOW)
     return x.like(module(torch.where(x.mask.visible, x.raw, 0)), type(mask)(torch.ones_like(mask.visible)))
 
 

@@ -95,8 +95,7 @@ def offsets_as_channels(x: MaskedMap) -> MaskedMap:
     rows, columns = (x.raw.shape[x.axes.index(a)] if a in x.axes else 1 for a in "hw")
     window = Window((rows, columns), (rows, columns))
     axes = x.axes.translate(str.maketrans("hw", "CC"))
-    mask = x.mask.behind(window, x.run.propagation.policy)
-    return x.like(filled(x, x.run.propagation.rounds(window)), mask, axes)
+    return x.like(filled(x, x.run.propagation.rounds(window)), x.behind(window), axes)
 
 
 def filled(x: MaskedMap, rounds: int) -> Tensor:

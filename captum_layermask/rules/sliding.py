@@ -52,7 +52,7 @@ def slide(
     rounds = x.run.propagation.rounds(window)
     x.run.padded = rounds > 0 and not x.mask.full
     raw = RIMS[x.run.padding](op, x.raw, x.mask, window, rounds, linear)
-    return x.like(raw, x.mask.behind(window, x.run.propagation.policy), axes)
+    return x.like(raw, x.behind(window), axes)
 
 
 def need_channels_first(x: MaskedMap) -> None:
