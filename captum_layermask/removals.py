@@ -57,7 +57,7 @@ class Removal:
 REMOVALS: dict[str, Removal] = {
     "layer": Removal("layer masking", lambda m, s: LayerMaskedForward(m)),
     "layer-paper": Removal(
-        "layer masking, the paper's masks", lambda m, s: LayerMaskedForward(m, propagation="paper")
+        "layer masking, paper's masks", lambda m, s: LayerMaskedForward(m, propagation="paper")
     ),
     "grey": Removal("grey", lambda m, s: ColorFilledForward(m, None, s.colors)),
     "black": Removal("black", lambda m, s: ColorFilledForward(m, _shade(0, s), s.colors)),

@@ -114,7 +114,7 @@ def test_the_answers_are_those_of_a_removal_by_hand(model, way):
 def test_what_vanished_on_the_way_is_said():
     subsampling = nn.Conv2d(3, 4, 1, stride=24)  # sees the corner alone
     model = nn.Sequential(subsampling, nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
-    comparison = run(model, missing=("layer", "grey"), classes=1)
+    comparison = run(model, missing=("layer-paper", "grey"), classes=1)
     layer, grey = comparison.rows
     corner = 0 in layer.strongest
     assert [layer.intact.vanished, layer.removed.vanished, layer.kept.vanished] == [False, corner, not corner]

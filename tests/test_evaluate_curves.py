@@ -94,24 +94,24 @@ def test_vanished_samples_are_recorded(data):
     network = nn.Sequential(nn.Conv2d(3, 6, 1, stride=24), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     model = small_model(network=network.eval())
     experiment = Curves(
-        model, data, missing=["layer", "grey"], segments=["grid"], n_segments=256, fractions=9
+        model, data, missing=["layer-paper", "grey"], segments=["grid"], n_segments=256, fractions=9
     )
     image = data.images[0]
     opened = experiment.open(image)
     segments, order = opened.segments["grid"], order_of(experiment, image, "grid", "random")
     vanished = {
         way: [record["vanished"] for record in experiment.work(opened, f"grid/random/{way}")]
-        for way in ("layer", "grey")
+        for way in ("layer-paper", "grey")
     }
-    expected = by_hand(model, opened.pixels[:1], segments, order, "layer", 9, seed=0)
-    assert vanished["layer"] == [gone for _, gone in expected]
-    assert any(vanished["layer"])
+    expected = by_hand(model, opened.pixels[:1], segments, order, "layer-paper", 9, seed=0)
+    assert vanished["layer-paper"] == [gone for _, gone in expected]
+    assert any(vanished["layer-paper"])
     assert not any(vanished["grey"])
-    assert not vanished["layer"][0]
-    assert not vanished["layer"][-1]  # nothing was visible, so nothing vanished
+    assert not vanished["layer-paper"][0]
+    assert not vanished["layer-paper"][-1]  # nothing was visible, so nothing vanished
     removed = [order[: int(len(order) * step / 8 + 0.5)] for step in range(9)]
     seen = set(segments[0, 0, ::24, ::24].flatten().tolist())
-    assert vanished["layer"][1:-1] == [seen <= set(gone) for gone in removed[1:-1]]
+    assert vanished["layer-paper"][1:-1] == [seen <= set(gone) for gone in removed[1:-1]]
 
 
 def test_segments_and_orders_depend_on_the_seed_alone(data):

@@ -181,13 +181,13 @@ def test_vanished_samples_are_counted(pictures, spies):
     subsample = nn.Conv2d(3, 3, 1, stride=16, bias=False)
     subsample.weight.data = torch.eye(3).view(3, 3, 1, 1)
     model = dataclasses.replace(model, model=nn.Sequential(subsample, model.model).eval())
-    experiment = lime(pictures, model, missing=("layer", "spy"), mosaics=1)
+    experiment = lime(pictures, model, missing=("layer-paper", "spy"), mosaics=1)
     for image in ("red/00.png", "mosaic-0000"):
         opened = experiment.open(image)
         spies["spy"].clear()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", VanishedWarning)
-            lost = [row["vanished"] for row in experiment.work(opened, "grid/layer")]
+            lost = [row["vanished"] for row in experiment.work(opened, "grid/layer-paper")]
         assert {row["vanished"] for row in experiment.work(opened, "grid/spy")} == {0}
         visible = torch.cat(spies["spy"])
         left = visible[..., ::16, ::16].flatten(1).any(1)

@@ -231,16 +231,18 @@ def test_vanished_samples_are_recorded_and_counted(tmp_path):
     subsample = nn.Conv2d(3, 3, 1, stride=2, bias=False)
     subsample.weight.data = torch.eye(3).view(3, 3, 1, 1)
     model = dataclasses.replace(model, model=nn.Sequential(subsample, model.model).eval())
-    report, rows = finished(shape(tmp_path, model, pairs=1), tmp_path / "out")
+    report, rows = finished(
+        shape(tmp_path, model, missing=("layer-paper", "grey"), pairs=1), tmp_path / "out"
+    )
     lost = {(row["image"], row["unit"]): row["vanished"] for row in rows if row["mask"] == "object"}
     assert lost == {
-        ("red/00.png", "layer"): True,
+        ("red/00.png", "layer-paper"): True,
         ("red/00.png", "grey"): False,
-        ("green/01.png", "layer"): False,
+        ("green/01.png", "layer-paper"): False,
         ("green/01.png", "grey"): False,
     }
     assert [row[-1] for row in report.tables[0].rows] == ["3", "0"]
-    assert report.facts["vanished"] == {"layer masking": 3, "grey": 0}
+    assert report.facts["vanished"] == {"layer masking, paper's masks": 3, "grey": 0}
 
 
 def test_what_cannot_be_measured_is_known_beforehand(tmp_path):
