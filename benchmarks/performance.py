@@ -81,7 +81,7 @@ def lite0() -> nn.Module:
     return EfficientNet.from_name("efficientnet-lite0")
 
 
-def dense(op: Op, cells: Tensor, mask: Mask, window: Geometry, linear: bool) -> Tensor:
+def dense(op: Op, cells: Tensor, mask: Mask, window: Geometry, rounds: int, linear: bool) -> Tensor:
     """Neighbour padding of all cells at once, by box sums."""
     known = mask.visible.to(cells.dtype)
     missing = mask.missing.to(cells.dtype)
