@@ -238,7 +238,7 @@ def main() -> None:
     weights = np.full(len(fractions), 1 / options.fractions)
     weights[[0, -1]] /= 2
     areas = {way: (p == classes[:, None]).double().numpy() @ weights for way, p in found.items()}
-    middle = [round(share * options.fractions) for share in (0.1, 0.3, 0.5, 0.7, 0.9)]
+    middle = sorted({round(share * options.fractions) for share in (0.1, 0.3, 0.5, 0.7, 0.9)})
     columns = [f"{fractions[i]:.0%}" for i in middle]
     columns += ["area", "ratio to the paper's", "entropy less the paper's", "vanished"]
     print(
