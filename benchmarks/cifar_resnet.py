@@ -53,13 +53,12 @@ class ResNet(nn.Module):
 def load(weights: Path) -> nn.Module:
     """The network of a file of weights, pixels in [0, 1] → logits; its depth is read from the names."""
     state = load_file(weights)
-    blocks = 1 + max(int(name.split(".")[1]) for name in state if name.startswith("layer1."))
-    network = ResNet(blocks)
-    network.load_state_dict(state)
-    return nn.Sequential(Normalize(*IMAGENET), network).eval()
+    network = geometry(1 + max(int(name.split(".")[1]) for name in state if name.startswith("layer1.")))
+    network[1].load_state_dict(state)
+    return network
 
 
-def geometry(n: int) -> nn.Module:
-    """The same network with random weights."""
+def geometry(n: int) -> nn.Sequential:
+    """The same with n blocks in a stage and random weights."""
     torch.manual_seed(0)
     return nn.Sequential(Normalize(*IMAGENET), ResNet(n)).eval()

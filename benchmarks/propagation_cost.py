@@ -20,9 +20,9 @@ from captum_layermask.models import load_model
 from captum_layermask.propagation import PROPAGATIONS
 
 NETWORKS = {
-    "resnet50": lambda: torchvision.models.resnet50(),
+    "resnet50": torchvision.models.resnet50,
     "efficientnet-lite0": lambda: load_model().network,
-    "mobilenet_v2": lambda: torchvision.models.mobilenet_v2(),
+    "mobilenet_v2": torchvision.models.mobilenet_v2,
 }
 
 

@@ -19,20 +19,21 @@ from tqdm import tqdm
 from captum_layermask import LayerMaskedForward, VanishedWarning
 from captum_layermask.propagation import PROPAGATIONS
 
-NETWORKS = {
-    "ResNet-50": (lambda: torchvision.models.resnet50(), 224, (4, 8, 16, 32, 48)),
-    "ResNet-18": (lambda: torchvision.models.resnet18(), 224, (4, 8, 16, 32, 48)),
-    "DenseNet-121": (lambda: torchvision.models.densenet121(), 224, (4, 8, 16, 32, 48)),
-    "EfficientNet-Lite0": (lambda: lite0(), 224, (4, 8, 16, 32, 48)),
-    "ResNet-20 (CIFAR)": (lambda: cifar_resnet.geometry(3), 32, (1, 2, 4, 8)),
-}
-
 
 def lite0() -> torch.nn.Module:
     """EfficientNet-Lite0 with random weights."""
     from efficientnet_lite_pytorch import EfficientNet
 
     return EfficientNet.from_name("efficientnet-lite0")
+
+
+NETWORKS = {
+    "ResNet-50": (torchvision.models.resnet50, 224, (4, 8, 16, 32, 48)),
+    "ResNet-18": (torchvision.models.resnet18, 224, (4, 8, 16, 32, 48)),
+    "DenseNet-121": (torchvision.models.densenet121, 224, (4, 8, 16, 32, 48)),
+    "EfficientNet-Lite0": (lite0, 224, (4, 8, 16, 32, 48)),
+    "ResNet-20 (CIFAR)": (lambda: cifar_resnet.geometry(3), 32, (1, 2, 4, 8)),
+}
 
 
 def squares(count: int, size: int, side: int, generator: torch.Generator) -> torch.Tensor:

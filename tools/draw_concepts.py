@@ -1,4 +1,4 @@
-"""Draw the pictures of ``docs/index.md`` and ``docs/concepts.md`` into ``docs/images``.
+"""Draw the pictures of ``docs/index.md``, ``concepts.md`` and ``propagation.md`` into ``docs/images``.
 
     python tools/draw_concepts.py [NAME …]
 
@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
@@ -32,6 +33,7 @@ from captum_layermask.mask import Mask
 from captum_layermask.models import LoadedModel, load_model
 from captum_layermask.pictures import plot_activations, plot_neighbor_padding
 from captum_layermask.plots import plot_explanation
+from captum_layermask.propagation import paper
 from captum_layermask.segments import grid
 from captum_layermask.windows import Window
 
@@ -97,7 +99,7 @@ def cells() -> Figure:
     visible = torch.ones(1, 1, 9, 9, dtype=torch.bool)
     visible[..., 2:8, 3:9] = False
     before = Mask(visible).framed((1, 1, 1, 1))
-    after = before.behind(Window(kernel=(3, 3)))
+    after = before.behind(Window(kernel=(3, 3)), paper)
     figure = Figure(figsize=(8.6, 4.3), layout="constrained")
     panels = figure.subplots(1, 2, width_ratios=(11, 9))
     titles = ("before: a hole, and a frame that the model added", "after a 3×3 window, by the paper's rule")
@@ -120,16 +122,7 @@ def cells() -> Figure:
             panel.text(
                 column + middle, row + middle, name, ha="center", va="center", fontsize=12, weight="bold"
             )
-    figure.legend(
-        handles=[
-            Patch(color=VISIBLE, label="visible"),
-            Patch(label="missing", **HATCHED),
-            Patch(color=FRAME, label="frame"),
-        ],
-        loc="outside lower center",
-        ncols=3,
-        frameon=False,
-    )
+    _legend(figure, visible={"color": VISIBLE}, missing=HATCHED, frame={"color": FRAME})
     return figure
 
 
@@ -196,15 +189,35 @@ def vanishing() -> Figure:
         panel.set_ylabel("top edge" if size == 8 else "", fontsize=10)
         panel.set_xticks([0, 64, 128, 192])
         panel.set_yticks([0, 64, 128, 192])
-    figure.legend(
-        handles=[
-            Patch(color=VISIBLE, label="reaches the head"),
-            Patch(color=VANISHED, label="vanishes on the way"),
-        ],
-        loc="outside lower center",
-        ncols=2,
-        frameon=False,
-    )
+    _legend(figure, **{"reaches the head": {"color": VISIBLE}, "vanishes on the way": {"color": VANISHED}})
+    return figure
+
+
+def propagation() -> Figure:
+    """The masks of EfficientNet-Lite0's first map of each size under both policies."""
+    model = loaded()
+    torch.manual_seed(0)
+    visible = (torch.rand(196) > 0.6)[grid(cat(), size=16)]
+    colours = {"missing": "#d9d9d9", "grown": "#f2a541", "holds a visible pixel": "#1b7f79"}
+    figure = Figure(figsize=(10, 4.1), layout="constrained")
+    titles = {"paper": "the paper's rule", "anchored": "anchored"}
+    for row, (name, title) in zip(figure.subplots(2, 6), titles.items(), strict=True):
+        masks: dict[int, Tensor] = {}
+        forward = LayerMaskedForward(model.network, propagation=name)
+        for step in forward.trace(cat(), mask=visible, outputs=True):
+            if step.operation.endswith("conv2d"):
+                masks.setdefault(step.shape[-1], step.mask)
+        row[0].imshow(torch.where(visible, cat(), 1)[0].permute(1, 2, 0))
+        row[0].set_ylabel(title, fontsize=11)
+        row[0].set_title(f"pixels, {visible.float().mean():.0%}", fontsize=10)
+        for panel, side in zip(row[1:], (112, 56, 28, 14, 7), strict=True):
+            own = F.adaptive_max_pool2d(visible.float(), side).bool()
+            kinds = masks[side].int() + (masks[side] & own).int()
+            panel.imshow(kinds[0, 0], cmap=ListedColormap([*colours.values()]), vmin=0, vmax=2)
+            panel.set_title(f"{side}×{side}, {masks[side].float().mean():.0%}", fontsize=10)
+        for panel in row:
+            _bare(panel)
+    _legend(figure, **{label: {"color": colour} for label, colour in colours.items()})
     return figure
 
 
@@ -229,6 +242,7 @@ PICTURES = {
     "concepts-cells": cells,
     "concepts-travelling": travelling,
     "concepts-vanishing": vanishing,
+    "propagation": propagation,
 }
 
 #: Pages show these at two thirds of their size.
@@ -247,6 +261,12 @@ def _lines(panel: Axes, shape: tuple[int, ...]) -> None:
         panel.axhline(edge - 0.5, color="white", linewidth=0.8)
     for edge in range(shape[1] + 1):
         panel.axvline(edge - 0.5, color="white", linewidth=0.8)
+
+
+def _legend(figure: Figure, **patches: dict[str, str]) -> None:
+    """A legend below the panels: label → how its patch is drawn."""
+    handles = [Patch(label=label, **style) for label, style in patches.items()]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
 
 
 def _bare(panel: Axes) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from captum_layermask.activation import MaskedMap
 from captum_layermask.registry import rule_for
+from captum_layermask.rules.shapes import repeated
 from captum_layermask.rules.sliding import Size, need_channels_first, pair, slide
 from captum_layermask.windows import Spans, Transposed, Window
 
@@ -62,7 +63,7 @@ def pixel_shuffle(x: MaskedMap, upscale_factor: int) -> MaskedMap:
     """Depth to space: every cell becomes a block of cells of its kind."""
     need_channels_first(x)
     raw = torch.pixel_shuffle(x.raw, upscale_factor)
-    return x.like(raw, x.mask.moved(lambda cells: repeat(cells, upscale_factor)))
+    return x.like(raw, repeated(x.mask, raw.shape[-2:]))
 
 
 @rule_for("pixel_unshuffle")
@@ -70,8 +71,3 @@ def pixel_unshuffle(x: MaskedMap, downscale_factor: int) -> MaskedMap:
     """Space to depth: a window whose kernel and stride are the factor (S8)."""
     block = (downscale_factor, downscale_factor)
     return slide(x, Window(block, block), lambda v: torch.pixel_unshuffle(v, downscale_factor))
-
-
-def repeat(cells: Tensor, times: int) -> Tensor:
-    """Every cell as a block of times × times cells."""
-    return cells.repeat_interleave(times, -2).repeat_interleave(times, -1)
