@@ -1,0 +1,88 @@
+"""Is grey helped by superpixels because they follow the edges of the image that they hide?
+
+    python benchmarks/borrowed_segments.py FOLDER [--segments quickshift,slic]
+
+Segments are removed at random from each image: once the image's own, once those of the next image, which have
+the same sizes and shapes but follow nothing in it. If the edges of holes that run along objects are what helps
+a way, it must lose by borrowing. FOLDER as in ``benchmarks/propagation.py``; every second of its images is
+used (the half on which no policy of masks was chosen). The accuracy is the mean over the fractions, with 95 %
+bootstrap intervals over images.
+"""
+
+import argparse
+import platform
+import sys
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import torch
+import torchvision
+from torch import Tensor
+from tqdm import tqdm
+
+from captum_layermask import make_forward
+from captum_layermask.evaluate.bootstrap import bootstrap, mean
+from captum_layermask.images import read_image
+from captum_layermask.models import load_model
+from captum_layermask.segments import SEGMENTERS
+
+FRACTIONS = (0.3, 0.5, 0.7)
+
+
+def visible_at_random(segments: Tensor, generator: torch.Generator) -> Tensor:
+    """Visible pixels, bool, fractions×1×H×W: a fraction of the segments is missing, more and more."""
+    count = int(segments.max()) + 1
+    order = torch.randperm(count, generator=generator)
+    return torch.stack([~torch.isin(segments[0], order[: round(f * count)]) for f in FRACTIONS])
+
+
+@torch.inference_mode()
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--segments", default="quickshift,slic")
+    parser.add_argument("--missing", default="layer,grey")
+    parser.add_argument("--threads", type=int, default=2)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+
+    loaded = load_model("efficientnet-lite0")
+    files = [path for path in sorted(options.folder.iterdir()) if path.is_file()][1::2]
+    images = [loaded.preprocess(read_image(path)) for path in files]
+    classes = torch.arange(1000)[::4][1::2]
+    ways = options.missing.split(",")
+    forwards = {way: make_forward(way, loaded.network, colors=loaded.colors) for way in ways}
+
+    print(
+        f"{len(images)} images, fractions {FRACTIONS}; {date.today()}, torch {torch.__version__}, torchvision "
+        f"{torchvision.__version__}, {platform.machine()}, {options.threads} threads\n"
+    )
+    print("| segments | missing | its own | another image's | own less another's |")
+    print("| --- | --- | --- | --- | --- |")
+    for name in options.segments.split(","):
+        segments = [SEGMENTERS[name](x, n_segments=196) for x in tqdm(images, file=sys.stderr)]
+        right = {way: np.empty((len(images), 2)) for way in ways}
+        for i, x in enumerate(tqdm(images, file=sys.stderr)):
+            for borrowed in (0, 1):
+                visible = visible_at_random(
+                    segments[(i + borrowed) % len(images)], torch.Generator().manual_seed(i)
+                )
+                for way, forward in forwards.items():
+                    answers = forward(x.expand(len(FRACTIONS), -1, -1, -1), mask=visible).argmax(1)
+                    right[way][i, borrowed] = (answers == classes[i]).double().mean()
+        for way, shares in right.items():
+            row = [bootstrap(mean(shares[:, i]), len(images)) for i in (0, 1)]
+            gain = bootstrap(mean(shares[:, 0] - shares[:, 1]), len(images))
+            print(f"| {name} | {way} | {row[0]} | {row[1]} | {gain:+.3f} |", flush=True)
+        if ways == ["layer", "grey"]:
+            lead = right["layer"] - right["grey"]
+            cells = [bootstrap(mean(column), len(images)) for column in (*lead.T, lead[:, 0] - lead[:, 1])]
+            print(
+                f"| {name} | layer less grey | {' | '.join(f'{cell:+.3f}' for cell in cells)} |", flush=True
+            )
+
+
+if __name__ == "__main__":
+    main()
