@@ -1,12 +1,12 @@
 """Is grey helped by superpixels because they follow the edges of the image that they hide?
 
-    python benchmarks/borrowed_segments.py FOLDER [--segments quickshift,slic]
+    python benchmarks/borrowed_segments.py FOLDER [--segments quickshift,slic] [--missing layer,grey]
 
-Segments are removed at random from each image: once the image's own, once those of the next image, which have
-the same sizes and shapes but follow nothing in it. If the edges of holes that run along objects are what helps
-a way, it must lose by borrowing. FOLDER as in ``benchmarks/propagation.py``; every second of its images is
-used (the half on which no policy of masks was chosen). The accuracy is the mean over the fractions, with 95 %
-bootstrap intervals over images.
+Segments are removed at random from each image: once the image's own, once those of the next image, which
+have the same sizes and shapes but follow nothing in it. If the edges of holes that run along objects are
+what helps a way, it must lose by borrowing. FOLDER as in ``benchmarks/propagation.py``; every second of its
+images is used (the half on which no policy of masks was chosen). The accuracy is the mean over the
+fractions, with 95 % bootstrap intervals over images.
 """
 
 import argparse
@@ -56,8 +56,8 @@ def main() -> None:
     forwards = {way: make_forward(way, loaded.network, colors=loaded.colors) for way in ways}
 
     print(
-        f"{len(images)} images, fractions {FRACTIONS}; {date.today()}, torch {torch.__version__}, torchvision "
-        f"{torchvision.__version__}, {platform.machine()}, {options.threads} threads\n"
+        f"{len(images)} images, fractions {FRACTIONS}; {date.today()}, torch {torch.__version__}, "
+        f"torchvision {torchvision.__version__}, {platform.machine()}, {options.threads} threads\n"
     )
     print("| segments | missing | its own | another image's | own less another's |")
     print("| --- | --- | --- | --- | --- |")
@@ -72,16 +72,13 @@ def main() -> None:
                 for way, forward in forwards.items():
                     answers = forward(x.expand(len(FRACTIONS), -1, -1, -1), mask=visible).argmax(1)
                     right[way][i, borrowed] = (answers == classes[i]).double().mean()
-        for way, shares in right.items():
-            row = [bootstrap(mean(shares[:, i]), len(images)) for i in (0, 1)]
+        first, *others = ways
+        leads = {f"{first} less {way}": right[first] - right[way] for way in others}
+        for way, shares in (right | leads).items():
+            form = "+.3f" if way in leads else ".3f"
+            accuracies = [f"{bootstrap(mean(column), len(images)):{form}}" for column in shares.T]
             gain = bootstrap(mean(shares[:, 0] - shares[:, 1]), len(images))
-            print(f"| {name} | {way} | {row[0]} | {row[1]} | {gain:+.3f} |", flush=True)
-        if ways == ["layer", "grey"]:
-            lead = right["layer"] - right["grey"]
-            cells = [bootstrap(mean(column), len(images)) for column in (*lead.T, lead[:, 0] - lead[:, 1])]
-            print(
-                f"| {name} | layer less grey | {' | '.join(f'{cell:+.3f}' for cell in cells)} |", flush=True
-            )
+            print(f"| {name} | {way} | {' | '.join(accuracies)} | {gain:+.3f} |", flush=True)
 
 
 if __name__ == "__main__":
