@@ -106,7 +106,7 @@ class Window:
             before = self.before[axis] + (s - 1 - reach) // 2
             owned = _any_tap(cells, dim, count, s, s, 1, before)
             last = (count - 1) * s - self.before[axis] + reach + 1
-            ends = ((0, 0, -before), (count - 1, count * s - before, min(last, size)))
+            ends = ((0, 0, min(-before, size)), (count - 1, count * s - before, min(last, size)))
             for window, start, stop in ends:
                 if 0 <= start < stop:
                     more = cells.narrow(dim, start, stop - start).any(dim, keepdim=True)
@@ -117,15 +117,21 @@ class Window:
 
     def sum(self, cells: Tensor) -> Tensor:
         """The sums over windows (floating point, N×1×H×W → N×1×H'×W')."""
-        edges = []
         for axis, dim in enumerate((-2, -1)):
-            size, before = cells.shape[dim], self.before[axis]
-            read = (self.count(size, axis) - 1) * self.stride[axis]
+            before = self.before[axis]
+            read = (self.count(cells.shape[dim], axis) - 1) * self.stride[axis]
             read += self.dilation[axis] * (self.kernel[axis] - 1) + 1
-            edges.append((before, read - before - size))
-        cells = F.pad(cells, (*edges[1], *edges[0]))
+            cells = _between(cells, dim, -before, read - before)
         ones = torch.ones(1, 1, *self.kernel, dtype=cells.dtype, device=cells.device)
         return F.conv2d(cells, ones, stride=self.stride, dilation=self.dilation)
+
+
+def _between(cells: Tensor, dim: int, start: int, stop: int) -> Tensor:
+    """The cells from start to stop along an axis, 0 where there are none."""
+    ahead, behind = max(-start, 0), max(stop - cells.shape[dim], 0)
+    if ahead or behind:
+        cells = F.pad(cells, (0, 0) * (-1 - dim) + (ahead, behind))
+    return cells.narrow(dim, start + ahead, stop - start)
 
 
 def _any_tap(cells: Tensor, dim: int, count: int, k: int, s: int, d: int, before: int) -> Tensor:
@@ -134,9 +140,7 @@ def _any_tap(cells: Tensor, dim: int, count: int, k: int, s: int, d: int, before
     The first run starts ``before`` cells in front of the first cell.
     """
     read = (count - 1) * s + 1
-    behind = read + d * (k - 1) - before - cells.shape[dim]
-    if before or behind:
-        cells = F.pad(cells, (0, 0) * (-1 - dim) + (before, behind))
+    cells = _between(cells, dim, -before, read + d * (k - 1) - before)
     taps = [cells.narrow(dim, i * d, read) for i in range(k)]
     if s > 1:
         taps = [t[..., ::s] if dim == -1 else t[..., ::s, :] for t in taps]

@@ -5,7 +5,7 @@ import pytest
 import torch
 import torchvision
 import transcription
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support import redraw, relative
 from torch import nn
@@ -41,6 +41,8 @@ def kind_behind(kinds, anchor, window, i, j):
 
 
 @settings(max_examples=120, deadline=None)
+@example(seed=0, size=(1, 1), frame=0, kernel=(1, 1), stride=(1, 3), before=2, after=0, dilation=1)
+@example(seed=0, size=(1, 1), frame=0, kernel=(1, 4), stride=(1, 1), before=0, after=3, dilation=1)
 @given(
     seed=st.integers(0, 2**31),
     size=st.tuples(st.integers(1, 9), st.integers(1, 9)),
