@@ -207,13 +207,13 @@ def propagation() -> Figure:
         for step in forward.trace(cat(), mask=visible, outputs=True):
             if step.operation.endswith("conv2d"):
                 masks.setdefault(step.shape[-1], step.mask)
-        row[0].imshow(torch.where(visible, cat(), 1)[0].permute(1, 2, 0))
+        row[0].imshow(torch.where(visible, cat(), 1)[0].permute(1, 2, 0).numpy())
         row[0].set_ylabel(title, fontsize=11)
         row[0].set_title(f"pixels, {visible.float().mean():.0%}", fontsize=10)
         for panel, side in zip(row[1:], (112, 56, 28, 14, 7), strict=True):
             own = F.adaptive_max_pool2d(visible.float(), side).bool()
             kinds = masks[side].int() + (masks[side] & own).int()
-            panel.imshow(kinds[0, 0], cmap=ListedColormap([*colours.values()]), vmin=0, vmax=2)
+            panel.imshow(kinds[0, 0].numpy(), cmap=ListedColormap([*colours.values()]), vmin=0, vmax=2)
             panel.set_title(f"{side}×{side}, {masks[side].float().mean():.0%}", fontsize=10)
         for panel in row:
             _bare(panel)
