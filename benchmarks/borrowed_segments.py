@@ -18,13 +18,12 @@ from pathlib import Path
 import numpy as np
 import torch
 import torchvision
+from propagation import imagenet
 from torch import Tensor
 from tqdm import tqdm
 
 from captum_layermask import make_forward
 from captum_layermask.evaluate.bootstrap import bootstrap, mean
-from captum_layermask.images import read_image
-from captum_layermask.models import load_model
 from captum_layermask.segments import SEGMENTERS
 
 FRACTIONS = (0.3, 0.5, 0.7)
@@ -48,12 +47,9 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
 
-    loaded = load_model("efficientnet-lite0")
-    files = [path for path in sorted(options.folder.iterdir()) if path.is_file()][1::2]
-    images = [loaded.preprocess(read_image(path)) for path in files]
-    classes = torch.arange(1000)[::4][1::2]
+    network, colors, images, classes = imagenet("efficientnet-lite0", options.folder, slice(1, None, 2))
     ways = options.missing.split(",")
-    forwards = {way: make_forward(way, loaded.network, colors=loaded.colors) for way in ways}
+    forwards = {way: make_forward(way, network, colors=colors) for way in ways}
 
     print(
         f"{len(images)} images, fractions {FRACTIONS}; {date.today()}, torch {torch.__version__}, "
@@ -62,9 +58,9 @@ def main() -> None:
     print("| segments | missing | its own | another image's | own less another's |")
     print("| --- | --- | --- | --- | --- |")
     for name in options.segments.split(","):
-        segments = [SEGMENTERS[name](x, n_segments=196) for x in tqdm(images, file=sys.stderr)]
+        segments = [SEGMENTERS[name](x, n_segments=196) for x in tqdm(images.split(1), file=sys.stderr)]
         right = {way: np.empty((len(images), 2)) for way in ways}
-        for i, x in enumerate(tqdm(images, file=sys.stderr)):
+        for i, x in enumerate(tqdm(images.split(1), file=sys.stderr)):
             for borrowed in (0, 1):
                 visible = visible_at_random(
                     segments[(i + borrowed) % len(images)], torch.Generator().manual_seed(i)
