@@ -43,10 +43,14 @@ def neighbor_pad(cells: Tensor, mask: Mask, rounds: int) -> Tensor:
     n, c, h, w = cells.shape
     table = cells.permute(0, 2, 3, 1).reshape(-1, c).contiguous()
     in_place = not (torch.is_grad_enabled() and cells.requires_grad)
-    for ring in mask.remember(("rings", rounds, cells.dtype), lambda: plan(mask, rounds, cells.dtype)):
+    plan = mask.remember(("plan", rounds, cells.dtype), lambda: planned(mask, rounds, cells.dtype))
+    for ring in plan.rings:
         filled = F.embedding_bag(ring.sources, table, mode="sum", per_sample_weights=ring.weights())
         write = table.index_copy_ if in_place else table.index_copy
         table = write(0, ring.cells, filled)
+    if plan.cut_off is not None:
+        erase = table.index_fill_ if in_place else table.index_fill
+        table = erase(0, plan.cut_off, 0)
     return table.view(n, h, w, c).permute(0, 3, 1, 2)
 
 
@@ -56,9 +60,9 @@ class Ring:
 
     Attributes:
         cells: the M cells to write.
-        sources: the M×8 cells to read.
+        sources: the M×8 cells to read, known neighbours all.
         kinds: which of their neighbours are known, a bit for each (uint8, M).
-        weights_of_kinds: 1 / (number of known neighbours) for those, 0 for the others (256×8).
+        weights_of_kinds: what each source weighs, for every kind (256×8).
     """
 
     cells: Tensor
@@ -71,8 +75,27 @@ class Ring:
         return self.weights_of_kinds.index_select(0, self.kinds.int())
 
 
-def plan(mask: Mask, rounds: int, dtype: torch.dtype) -> list[Ring]:
-    """The rings around the visible cells, from the innermost outwards.
+@dataclass(frozen=True)
+class Plan:
+    """What a mask asks for.
+
+    Attributes:
+        rings: from the innermost outwards.
+        cut_off: the cells to set to 0, since only frame keeps them from being filled; None for no cells.
+    """
+
+    rings: list[Ring]
+    cut_off: Tensor | None
+
+
+def planned(mask: Mask, rounds: int, dtype: torch.dtype) -> Plan:
+    """The plan that fills so many rings around the visible cells."""
+    rings, known = _rings(mask, rounds, dtype)
+    return Plan(rings, _cut_off(mask, rounds, known))
+
+
+def _rings(mask: Mask, rounds: int, dtype: torch.dtype) -> tuple[list[Ring], Tensor]:
+    """The rings, and the cells that are visible or filled by them (bool, N×1×H×W).
 
     Waits for the mask's device once for every eight rounds: for the number of cells in each ring.
     """
@@ -80,20 +103,20 @@ def plan(mask: Mask, rounds: int, dtype: torch.dtype) -> list[Ring]:
     if mask.visible.numel() < 2**31:
         offsets = offsets.int()
     compiling = torch.compiler.is_compiling()
+    grow = torch.ops.captum_layermask.grow if compiling else _grow
     known = mask.visible
-    planned: list[Ring] = []
-    while rounds > len(planned):
-        some = min(_RINGS_AT_ONCE, rounds - len(planned))
-        rings, around, known = (_grow_as_one_node if compiling else _grow)(known, mask.missing, some)
-        counts = torch.stack([ring.count_nonzero() for ring in rings]).tolist()
-        for ring, kinds, count in zip(rings, around, counts, strict=True):
+    made: list[Ring] = []
+    while rounds > len(made):
+        grown, around, known = grow(known, mask.missing, min(_RINGS_AT_ONCE, rounds - len(made)))
+        counts = torch.stack([ring.count_nonzero() for ring in grown]).tolist()
+        for ring, kinds, count in zip(grown, around, counts, strict=True):
             if not compiling and not count:
-                return planned + _cut_off(mask, rounds, known, weights)
+                return made, known
             cells = torch.nonzero_static(ring.flatten(), size=count)[:, 0]
             kinds = kinds.flatten()[cells]
             sources = offsets.index_select(0, kinds.int()).add_(cells[:, None])
-            planned.append(Ring(cells, sources, kinds, weights))
-    return planned + _cut_off(mask, rounds, known, weights)
+            made.append(Ring(cells, sources, kinds, weights))
+    return made, known
 
 
 def _grow(known: Tensor, missing: Tensor, rounds: int) -> tuple[list[Tensor], list[Tensor], Tensor]:
@@ -107,18 +130,21 @@ def _grow(known: Tensor, missing: Tensor, rounds: int) -> tuple[list[Tensor], li
     return rings, seen, known
 
 
-@torch.library.custom_op("captum_layermask::grow", mutates_args=())
-def _grow_as_one_node(
-    known: Tensor, missing: Tensor, rounds: int
-) -> tuple[list[Tensor], list[Tensor], Tensor]:
-    """The same as an operation that ``torch.compile`` does not take apart: its code for bytes is slower."""
-    return _grow(known, missing, rounds)
-
-
-@_grow_as_one_node.register_fake
-def _(known: Tensor, missing: Tensor, rounds: int) -> tuple[list[Tensor], list[Tensor], Tensor]:
+def _grow_on_paper(known: Tensor, missing: Tensor, rounds: int) -> tuple[list[Tensor], list[Tensor], Tensor]:
+    """What ``_grow`` returns, without its values."""
     rings = [torch.empty_like(known) for _ in range(rounds)]
     return rings, [torch.empty_like(ring, dtype=torch.uint8) for ring in rings], torch.empty_like(known)
+
+
+# An operation that torch.compile does not take apart: its code for bytes is slower. Defined by hand, since
+# torch.library.custom_op does not read list[Tensor] in every supported version.
+_LIBRARY = torch.library.Library("captum_layermask", "FRAGMENT")
+_LIBRARY.define(
+    "grow(Tensor known, Tensor missing, int rounds) -> (Tensor[], Tensor[], Tensor)",
+    tags=(torch.Tag.pt2_compliant_tag,),
+)
+_LIBRARY.impl("grow", _grow, "CompositeExplicitAutograd")
+torch.library.register_fake("captum_layermask::grow", _grow_on_paper, lib=_LIBRARY)
 
 
 def _known_neighbours(known: Tensor) -> Tensor:
@@ -129,26 +155,34 @@ def _known_neighbours(known: Tensor) -> Tensor:
     return row[..., :-2, :].add(sides[..., 1:-1, :], alpha=8).add_(row[..., 2:, :], alpha=32)
 
 
-def _neighbourhoods(width: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
-    """For each of the 256 neighbourhoods: how far off its known cells are, and their weights (256×8 each).
+def _shares() -> tuple[Tensor, Tensor]:
+    """For each of the 256 neighbourhoods, which 8 known neighbours to read, and their weights (256×8 each).
 
-    A neighbour that is not known has weight 0, and the place of one that is.
+    A weight of 0 would make NaN of an infinite value, so the first of k known neighbours is read 9 − k
+    times. Its copies share its weight: the last has 1/2 of it, the one in front 1/4 and so on, and the first
+    two are alike. So every partial sum is exact, and the whole is that of reading it once.
     """
-    known = torch.arange(256)[:, None] >> torch.arange(8) & 1
-    steps = torch.tensor([row * width + column for row, column in _NEIGHBOURS])
-    offsets = torch.where(known > 0, steps, steps[known.argmax(1, keepdim=True)])
-    weights = known.double() / known.sum(1, keepdim=True).clamp(min=1)
-    return offsets.to(device), weights.to(device, dtype)
+    known = torch.arange(256, device="cpu")[:, None] >> torch.arange(8, device="cpu") & 1
+    count, slot = known.sum(1, keepdim=True).clamp(min=1), torch.arange(8, device="cpu")
+    in_order = known.argsort(dim=1, descending=True, stable=True)
+    halvings = (9 - count - slot.clamp(min=1)).clamp(min=0)
+    return in_order.gather(1, (slot + count - 8).clamp(min=0)), 0.5 ** halvings.double() / count
 
 
-def _cut_off(mask: Mask, rounds: int, known: Tensor, weights: Tensor) -> list[Ring]:
-    """Missing cells within reach that frame keeps from being filled: no neighbour known, so all weights 0."""
+_READ, _WEIGHTS = _shares()
+
+
+def _neighbourhoods(width: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    """For each of the 256 neighbourhoods, how far off the cells to read are, and their weights (256×8)."""
+    steps = torch.tensor([row * width + column for row, column in _NEIGHBOURS], device="cpu")
+    return steps[_READ].to(device), _WEIGHTS.to(device, dtype)
+
+
+def _cut_off(mask: Mask, rounds: int, known: Tensor) -> Tensor | None:
+    """Missing cells within reach that frame keeps from being filled."""
     if mask.frame is None:
-        return []
+        return None
     edge = (rounds, rounds)
     reached = Window((2 * rounds + 1, 2 * rounds + 1), before=edge, after=edge).any(mask.visible)
-    ring = (reached & mask.missing & ~known).flatten()
-    cells = torch.nonzero_static(ring, size=int(ring.count_nonzero()))[:, 0]
-    some_visible = mask.visible.flatten().byte().argmax()
-    kinds = torch.zeros(len(cells), dtype=torch.uint8, device=cells.device)
-    return [Ring(cells, some_visible.expand(len(cells), 8), kinds, weights)]
+    cells = (reached & mask.missing & ~known).flatten()
+    return torch.nonzero_static(cells, size=int(cells.count_nonzero()))[:, 0]

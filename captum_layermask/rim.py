@@ -33,14 +33,16 @@ def partial(op: Op, cells: Tensor, mask: Mask, window: Geometry, rounds: int, li
     if not linear or mask.full:
         return op(_zeroed(cells, mask))
 
-    def weight() -> Tensor:
-        missing = mask.missing.to(cells.dtype)
-        everything = window.sum(torch.ones_like(missing))
-        return everything / (everything - window.sum(missing)).clamp(min=1)
+    def weights() -> tuple[Tensor, Tensor]:
+        read, there = window.sum(torch.ones_like(mask.kept)), window.sum(mask.kept)
+        # In single precision at least: half precision ends at 65504, and counts to 2048.
+        exact = torch.promote_types(cells.dtype, torch.float32)
+        return there == read, (read.to(exact) / there.clamp(min=1)).to(cells.dtype)
 
+    whole, weight = mask.remember(("partial", window, cells.dtype), weights)
     bias = op(torch.zeros_like(cells[:1]))
-    ratio = mask.remember(("partial", window, cells.dtype), weight)
-    return (op(_zeroed(cells, mask)) - bias) * ratio + bias
+    read = op(_zeroed(cells, mask))
+    return torch.where(whole, read, (read - bias) * weight + bias)
 
 
 def _zeroed(cells: Tensor, mask: Mask) -> Tensor:

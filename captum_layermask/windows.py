@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+Join = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -60,22 +63,18 @@ class Window:
 
     def is_whole(self, size: tuple[int, int]) -> bool:
         """Whether a single window reads every cell of a map of this size."""
-        return all(
-            self.count(n, axis) == 1 and self.kernel[axis] >= n + self.before[axis]
-            for axis, n in enumerate(size)
-        )
+        return all(self.reads(n, axis) == [range(n)] for axis, n in enumerate(size))
 
     def always_reads(self, size: tuple[int, int]) -> bool:
-        """Whether every window is sure to read a cell of a map of this size, not implicit padding alone.
+        """Whether every window reads a cell of a map of this size, not implicit padding alone."""
+        return all(all(self.reads(n, axis)) for axis, n in enumerate(size))
 
-        The first and the last window must overlap the map, and dilated taps not step over it.
-        """
-        return all(
-            n >= d and before <= d * (k - 1) and (self.count(n, axis) - 1) * s - before < n
-            for axis, (n, k, s, d, before) in enumerate(
-                zip(size, self.kernel, self.stride, self.dilation, self.before, strict=True)
-            )
-        )
+    def reads(self, size: int, axis: int) -> list[range]:
+        """For every window along an axis of ``size`` cells, those of them that it reads."""
+        s, d = self.stride[axis], self.dilation[axis]
+        span = d * (self.kernel[axis] - 1) + 1
+        starts = (i * s - self.before[axis] for i in range(self.count(size, axis)))
+        return [range(a if a >= 0 else a % d, min(a + span, size), d) for a in starts]
 
     def count(self, size: int, axis: int) -> int:
         """How many windows fit along an axis of ``size`` cells (PyTorch's rule, ceil_mode included)."""
@@ -88,9 +87,17 @@ class Window:
 
     def any(self, cells: Tensor) -> Tensor:
         """Which windows read at least one of the given cells (bool, … × H × W → … × H' × W')."""
+        return self._joined(cells, torch.bitwise_or)
+
+    def sum(self, cells: Tensor) -> Tensor:
+        """How many of the given cells each window reads (bool, … × H × W → int32, … × H' × W')."""
+        return self._joined(cells.int(), torch.add)
+
+    def _joined(self, cells: Tensor, join: Join) -> Tensor:
+        """What each window reads, joined into one."""
         for axis, dim in enumerate((-2, -1)):
             k, s, d, before = (p[axis] for p in (self.kernel, self.stride, self.dilation, self.before))
-            cells = _any_tap(cells, dim, self.count(cells.shape[dim], axis), k, s, d, before)
+            cells = _joined_taps(join, cells, dim, self.count(cells.shape[dim], axis), k, s, d, before)
         return cells
 
     def owns_any(self, cells: Tensor) -> Tensor:
@@ -104,26 +111,16 @@ class Window:
             s, reach = self.stride[axis], self.dilation[axis] * (self.kernel[axis] - 1)
             size, count = cells.shape[dim], self.count(cells.shape[dim], axis)
             before = self.before[axis] + (s - 1 - reach) // 2
-            owned = _any_tap(cells, dim, count, s, s, 1, before)
+            owned = _joined_taps(torch.bitwise_or, cells, dim, count, s, s, 1, before)
             last = (count - 1) * s - self.before[axis] + reach + 1
-            ends = ((0, 0, min(-before, size)), (count - 1, count * s - before, min(last, size)))
+            ends = ((0, 0, min(-before, size)), (count - 1, max(count * s - before, 0), min(last, size)))
             for window, start, stop in ends:
-                if 0 <= start < stop:
+                if start < stop:
                     more = cells.narrow(dim, start, stop - start).any(dim, keepdim=True)
                     at = torch.arange(count, device=cells.device) == window
                     owned = owned | (more & (at if dim == -1 else at[:, None]))
             cells = owned
         return cells
-
-    def sum(self, cells: Tensor) -> Tensor:
-        """The sums over windows (floating point, N×1×H×W → N×1×H'×W')."""
-        for axis, dim in enumerate((-2, -1)):
-            before = self.before[axis]
-            read = (self.count(cells.shape[dim], axis) - 1) * self.stride[axis]
-            read += self.dilation[axis] * (self.kernel[axis] - 1) + 1
-            cells = _between(cells, dim, -before, read - before)
-        ones = torch.ones(1, 1, *self.kernel, dtype=cells.dtype, device=cells.device)
-        return F.conv2d(cells, ones, stride=self.stride, dilation=self.dilation)
 
 
 def _between(cells: Tensor, dim: int, start: int, stop: int) -> Tensor:
@@ -134,20 +131,25 @@ def _between(cells: Tensor, dim: int, start: int, stop: int) -> Tensor:
     return cells.narrow(dim, start + ahead, stop - start)
 
 
-def _any_tap(cells: Tensor, dim: int, count: int, k: int, s: int, d: int, before: int) -> Tensor:
-    """Which of ``count`` runs of k taps along an axis, s cells apart, hold any of the given cells.
+def _joined_taps(
+    join: Join, cells: Tensor, dim: int, count: int, k: int, s: int, d: int, before: int
+) -> Tensor:
+    """The k cells, d apart, of each of ``count`` runs along an axis, s cells apart, joined into one.
 
-    The first run starts ``before`` cells in front of the first cell.
+    The first run starts ``before`` cells in front of the first cell; where there is no cell is 0.
     """
     read = (count - 1) * s + 1
     cells = _between(cells, dim, -before, read + d * (k - 1) - before)
     taps = [cells.narrow(dim, i * d, read) for i in range(k)]
     if s > 1:
         taps = [t[..., ::s] if dim == -1 else t[..., ::s, :] for t in taps]
-    out = taps[0]
-    for tap in taps[1:]:
-        out = out | tap
-    return out
+    return functools.reduce(join, taps)
+
+
+Runs = tuple[tuple[int, int], ...]
+"""For every output along an axis, the first cell that it reads and the one behind the last."""
+
+_LINES_AT_ONCE = 256
 
 
 @dataclass(frozen=True)
@@ -155,13 +157,13 @@ class Spans:
     """Outputs that each read one run of rows and one run of columns, of any length.
 
     Args:
-        rows: for every row of the output, the first row that it reads and the one behind the last.
-        columns: the same for columns.
+        rows: what every row of the output reads.
+        columns: what every column of it reads.
         size: rows and columns of the map that is read.
     """
 
-    rows: tuple[tuple[int, int], ...]
-    columns: tuple[tuple[int, int], ...]
+    rows: Runs
+    columns: Runs
     size: tuple[int, int]
     keeps_every_cell = False
     step = 1
@@ -174,14 +176,6 @@ class Spans:
             for n, m in zip(size, count, strict=True)
         )
         return cls(rows, columns, size)
-
-    @classmethod
-    def of(cls, op: Callable[[Tensor], Tensor], size: tuple[int, int]) -> Spans:
-        """A linear, separable operation on maps (N×C×H×W), found by what it does to single lines."""
-        eye = torch.eye(size[0], dtype=torch.double)[:, None, :, None].expand(-1, 1, -1, size[1])
-        rows = _runs(op(eye)[:, 0, :, 0])
-        eye = torch.eye(size[1], dtype=torch.double)[:, None, None, :].expand(-1, 1, size[0], -1)
-        return cls(rows, _runs(op(eye)[:, 0, 0, :]), size)
 
     @property
     def reach(self) -> int:
@@ -206,7 +200,7 @@ class Spans:
 
     def any(self, cells: Tensor) -> Tensor:
         """Which outputs read at least one of the given cells (bool, … × H × W → … × H' × W')."""
-        return self.sum(cells.float()) > 0
+        return self.sum(cells) > 0
 
     owns_any = any
 
@@ -216,18 +210,32 @@ class Spans:
         return len(self.rows) < self.size[0] or len(self.columns) < self.size[1]
 
     def sum(self, cells: Tensor) -> Tensor:
-        """The sums over what each output reads (floating point, … × H × W → … × H' × W')."""
-        rows, columns = (
-            torch.tensor([[start <= i < stop for i in range(n)] for start, stop in runs]).to(cells)
-            for runs, n in zip((self.rows, self.columns), self.size, strict=True)
-        )
-        return rows @ cells @ columns.T
+        """How many of the given cells each output reads (bool, … × H × W → int32, … × H' × W')."""
+        for dim, runs in ((-2, self.rows), (-1, self.columns)):
+            ahead = F.pad(cells.cumsum(dim, dtype=torch.int32), (0, 0) * (-1 - dim) + (1, 0))
+            starts, stops = torch.tensor(runs, device=cells.device).T
+            cells = ahead.index_select(dim, stops) - ahead.index_select(dim, starts)
+        return cells
 
 
-def _runs(weights: Tensor) -> tuple[tuple[int, int], ...]:
-    """For every output, the run of inputs with a weight (inputs × outputs)."""
-    reads = [column.nonzero()[:, 0].tolist() for column in weights.T]
-    return tuple((r[0], r[-1] + 1) for r in reads)
+def runs_read(op: Callable[[Tensor], Tensor], shape: tuple[int, int], axis: int, like: Tensor) -> Runs:
+    """What a linear, separable operation reads along one axis, found by what it does to single lines.
+
+    Args:
+        op: the operation, on contiguous maps (1×C×H×W).
+        shape: rows and columns of the maps to try it on.
+        axis: 0 for rows, 1 for columns.
+        like: a tensor of the device and the number type whose rounding decides which weights are 0.
+    """
+    size, weights = shape[axis], []
+    for start in range(0, size, _LINES_AT_ONCE):
+        lines = like.new_zeros(1, min(_LINES_AT_ONCE, size - start), size)
+        lines.diagonal(start, 1, 2).fill_(1)
+        maps = lines.unsqueeze(3 - axis).expand(1, -1, *shape).contiguous()
+        weights.append(op(maps)[0].select(2 - axis, 0))
+    reads = (torch.cat(weights) != 0).byte()
+    first, behind = reads.argmax(0), size - reads.flip(0).argmax(0)
+    return tuple(zip(first.tolist(), behind.tolist(), strict=True))
 
 
 @dataclass(frozen=True)
@@ -263,16 +271,15 @@ class Transposed:
 
     def any(self, cells: Tensor) -> Tensor:
         """Which outputs at least one of the given cells is written to (bool, … × H × W → … × H' × W')."""
-        return self.sum(cells.float()) > 0.5
+        return self.sum(cells) > 0
 
     owns_any = any
 
     def sum(self, cells: Tensor) -> Tensor:
-        """The sums over what is written to each output (floating point, N×1×H×W → N×1×H'×W')."""
-        w = self.window
-        ones = torch.ones(1, 1, *w.kernel, dtype=cells.dtype, device=cells.device)
+        """How many of the given cells are written to each output (bool, N×1×H×W → int32, N×1×H'×W')."""
+        w, cells = self.window, cells.float()
         options = (w.stride, w.before, self.output_padding, 1, w.dilation)
-        return F.conv_transpose2d(cells, ones, None, *options)
+        return F.conv_transpose2d(cells, cells.new_ones(1, 1, *w.kernel), None, *options).round().int()
 
 
 Geometry = Window | Spans | Transposed

@@ -1,12 +1,19 @@
 """Neighbor padding (S3) and the masks behind windows (S5), on arbitrary masks and shapes."""
 
+import subprocess
+import sys
+
 import numpy as np
+import pytest
 import torch
+import torch.nn.functional as F
 import transcription
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import relative
+from torch import nn
 
+from captum_layermask import LayerMaskedForward
 from captum_layermask.mask import Mask
 from captum_layermask.padding import neighbor_pad
 from captum_layermask.propagation import paper
@@ -136,3 +143,81 @@ def test_memos_die_with_their_masks():
         assert [ref() for ref in watched] == [None] * 3
     finally:
         gc.enable()
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    seeds, sizes, frames, st.integers(1, 4), st.sampled_from([torch.float64, torch.float32, torch.float16])
+)
+def test_an_infinite_neighbour_makes_an_infinite_mean(seed, size, frame, rounds, dtype):
+    mask, kinds, x = draw(seed, size, frame)
+    x = torch.where(x > 1, torch.inf, x).to(dtype)
+    expected = transcription.neighbor_pad(x.double(), kinds, rounds).to(dtype)
+    near = mask.visible
+    for _ in range(rounds):
+        near = Window((3, 3), before=(1, 1), after=(1, 1)).any(near)
+    near |= mask.kept
+    got = neighbor_pad(x.where(mask.kept, torch.nan), mask, rounds)
+    got, expected = got.where(near, 0), expected.where(near, 0)
+    assert torch.equal(got.isinf(), expected.isinf()) and not got.isnan().any()
+
+
+def test_a_mean_is_to_the_bit_that_of_its_neighbours_read_once_each():
+    patterns = torch.arange(256)[:, None] >> torch.arange(8) & 1
+    visible = torch.zeros(256, 1, 3, 3, dtype=torch.bool)
+    around = [i for i in range(9) if i != 4]
+    visible.view(256, 9)[:, around] = patterns.bool()
+    x = torch.randn(256, 1, 3, 3, generator=torch.Generator().manual_seed(0))
+    expected = torch.zeros(256)
+    for i in around:
+        share = 1 / visible.sum((1, 2, 3)).clamp(min=1).double()
+        expected = torch.where(
+            visible.view(256, 9)[:, i], expected + x.view(256, 9)[:, i] * share.float(), expected
+        )
+    got = neighbor_pad(x.clone(), Mask(visible), 1)[1:, 0, 1, 1]
+    assert (got == expected[1:]).float().mean() > 0.9  # the others: multiplied and added in one rounding
+    assert torch.allclose(got, expected[1:], rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("value", [torch.inf, torch.nan])
+def test_what_frame_cuts_off_is_zero_whatever_another_image_holds(value):
+    visible, frame = torch.zeros(2, 1, 4, 3, dtype=torch.bool), torch.zeros(1, 1, 4, 3, dtype=torch.bool)
+    visible[..., 0, :], frame[..., 1, :] = True, True
+    x = torch.randn(2, 2, 4, 3)
+    x[0, :, 0] = value
+    for tracked in (False, True):
+        got = neighbor_pad(x.clone().requires_grad_(tracked), Mask(visible, frame=frame), 2)
+        assert torch.equal(got[:, :, 2], torch.zeros(2, 2, 3))
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0])
+def test_constant_rows_keep_an_image_from_reaching_another(value):
+    class Cut(nn.Module):
+        def forward(self, x):
+            x = torch.cat([x[:, :, :2], torch.zeros(len(x), 3, 1, x.shape[3]), x[:, :, 2:]], 2).log()
+            return F.conv2d(x, torch.ones(1, 3, 5, 5), padding=2).clamp(-1e3, 1e3)
+
+    forward = LayerMaskedForward(Cut())
+    x, visible = torch.rand(2, 3, 6, 6) + 1, torch.ones(2, 1, 6, 6, dtype=torch.bool)
+    visible[1, :, 2:], x[0] = False, value
+    assert torch.equal(
+        forward(x, mask=visible)[1:].nan_to_num(), forward(x[1:], mask=visible[1:]).nan_to_num()
+    )
+
+
+def test_the_package_needs_no_annotations_that_some_versions_of_torch_do_not_read():
+    code = """
+import torch
+
+custom_op = torch.library.custom_op
+
+def unread(name, *args, **kwargs):
+    assert not name.startswith("captum_layermask"), name
+    return custom_op(name, *args, **kwargs)
+
+torch.library.custom_op = unread
+import captum_layermask.padding
+assert torch.ops.captum_layermask.grow.default._schema.is_mutable is False
+"""
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr

@@ -141,7 +141,12 @@ def avg_pool2d(
         return slide(x, window, pool)
     rows, columns = x.mask.size
     if count_include_pad:
-        rows, columns = rows + 2 * window.before[0], columns + 2 * window.before[1]
+        rows, columns = (
+            min(k, before + n + after)
+            for k, before, n, after in zip(
+                window.kernel, window.before, x.mask.size, window.after, strict=True
+            )
+        )
     return mean_of_one_window(x, pool, rows * columns)
 
 
