@@ -71,7 +71,7 @@ def read_grey(path: str | Path) -> NDArray[np.float32]:
             raise InputError("it has several frames; save the one that is meant.")
         white, upright = _white(image), _upright(image)
         if white is not None:
-            return _numbers(upright, white).astype(np.float32)
+            return _numbers(upright, white)
         picture, transparent = _on_white(upright, white)
         if transparent:
             raise InputError("it has transparent pixels, which are neither black nor white; make it opaque.")
@@ -155,12 +155,12 @@ def _white(image: Image.Image) -> float | None:
     return float(2**bits - 1) if tags else _WHITE_IN_16_BITS
 
 
-def _numbers(image: Image.Image, white: float) -> NDArray[np.float64]:
-    values = np.asarray(image, dtype=np.float64)
+def _numbers(image: Image.Image, white: float) -> NDArray[np.float32]:
+    values = np.asarray(image, dtype=np.float32)
     lowest, highest = values.min(), values.max()
     if not 0 <= lowest <= highest <= white:
         raise InputError(f"its pixels go from {lowest:g} to {highest:g}; rescale them to 0 to {white:g}.")
-    return values / white
+    return values / np.float32(white)
 
 
 def _on_white(image: Image.Image, white: float | None) -> tuple[Image.Image, bool]:

@@ -272,8 +272,16 @@ def test_deep_pictures_are_turned_upright(saved):
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 6
     path = saved(Image.fromarray(sixteen()), exif=exif)
-    assert np.array_equal(read_grey(path), np.rot90(np.float32(sixteen() / 65535), -1))
+    assert np.array_equal(read_grey(path), np.rot90(np.float32(sixteen()) / np.float32(65535), -1))
     assert read_image(path).size == (8, 32)
+
+
+def test_a_jpeg_of_12_bits_is_refused(saved):
+    path = saved(example_image(), "x.jpg")
+    data = bytearray(path.read_bytes())
+    data[data.index(b"\xff\xc0") + 4] = 12
+    with pytest.raises(InputError, match=r"cannot read .* as a picture .*JPEG \(of 8 bits\)"):
+        read_image(saved(bytes(data)))
 
 
 @pytest.mark.parametrize("name", ["x.eps", "x.dds", "x.tga", "x.pdf", "x.icns", "x.jp2"])
