@@ -1,9 +1,11 @@
 """A file becomes an upright RGB picture in which white is white, or one clear sentence."""
 
 import os
+import re
 import struct
 import warnings
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from small_evaluation import small_model
 from captum_layermask import InputError, PictureWarning
 from captum_layermask.images import as_rgb, example_image, read_grey, read_image
 
+PAGE = (Path(__file__).parents[1] / "docs" / "evaluate.md").read_text()
 RAMP = np.linspace(0, 1, 256).reshape(8, 32)  # all of 8 bits
 
 
@@ -274,6 +277,14 @@ def test_deep_pictures_are_turned_upright(saved):
     path = saved(Image.fromarray(sixteen()), exif=exif)
     assert np.array_equal(read_grey(path), np.rot90(np.float32(sixteen()) / np.float32(65535), -1))
     assert read_image(path).size == (8, 32)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WebP", "AVIF", "GIF", "BMP", "TIFF", "PNM"])
+def test_the_formats_of_the_documentation_are_read_whatever_a_file_is_called(saved, kind):
+    path = saved(b"", "x.txt")
+    example_image().save(path, kind.replace("PNM", "PPM"))
+    assert read_image(path).size == (451, 300)
+    assert kind in re.search(r"^Pictures, .*?files\.", PAGE, re.DOTALL | re.MULTILINE)[0]
 
 
 def test_a_jpeg_of_12_bits_is_refused(saved):
