@@ -182,7 +182,8 @@ class _Scene:
 
 
 def _load(image: Path | None, model: str, segments: str, n_segments: int | None) -> _Scene:
-    picture = example_image() if image is None else read_image(image)
+    with _warnings_in_one_line():
+        picture = example_image() if image is None else read_image(image)
     loaded = load_model(model)
     pixels = loaded.preprocess(picture)
     count = {} if n_segments is None else {"n_segments": n_segments}

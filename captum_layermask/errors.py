@@ -58,3 +58,7 @@ class NothingMissingWarning(UserWarning):
 
 class VanishedWarning(UserWarning):
     """A sample had visible pixels, but none of them reached the head of the network."""
+
+
+class PictureWarning(UserWarning):
+    """A picture file holds more than what is seen: transparency, or several frames."""

@@ -17,6 +17,7 @@ from torchvision.transforms.v2 import functional
 
 from captum_layermask.colors import Colors
 from captum_layermask.errors import InputError, LayerMaskError, UnknownNameError
+from captum_layermask.images import as_rgb
 
 __all__ = ["LoadedModel", "ModelUnavailableError", "Normalize", "find_class", "load_model"]
 
@@ -205,7 +206,7 @@ class _Preprocess:
         self.steps = steps
 
     def __call__(self, picture: Image.Image) -> torch.Tensor:
-        result: Any = picture.convert("RGB")
+        result: Any = as_rgb(picture)
         for step in self.steps:
             result = step(result)
         tensor = result if isinstance(result, torch.Tensor) else functional.pil_to_tensor(result)

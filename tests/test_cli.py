@@ -223,6 +223,16 @@ def test_a_warning_is_one_line_without_its_place_in_the_code(tiny, monkeypatch, 
     assert capsys.readouterr().err.startswith("warning: mind the gap\n")
 
 
+def test_what_is_not_seen_of_a_picture_is_said_in_one_line(tiny, capsys):
+    Image.new("RGBA", (32, 32)).save("clear.png")
+    with pytest.raises(SystemExit) as caught:
+        main(["explain", "clear.png", *FEW])
+    assert not caught.value.code
+    first, *others = capsys.readouterr().err.splitlines()
+    assert first == "warning: 'clear.png' has transparent pixels; they are laid on white."
+    assert not any("transparent" in other for other in others)
+
+
 @pytest.mark.parametrize(("command", "own"), [("explain", "--target"), ("compare", "--classes")])
 def test_help_shows_the_command_and_its_options(command, own):
     runner = CliRunner(env={"COLUMNS": "400", "NO_COLOR": "1", "TERM": "dumb"})

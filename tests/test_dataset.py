@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from small_evaluation import CLASSES, SIZE, class_folders, picture, save_pictures, small_model
 
-from captum_layermask import InputError, UnknownNameError
+from captum_layermask import InputError, PictureWarning, UnknownNameError
 from captum_layermask.evaluate.dataset import find_images
 from captum_layermask.wordnet import wnids
 
@@ -207,6 +207,59 @@ def test_an_object_is_at_least_half_white(tmp_path):
     mask = data.mask("ant/00.png", "cat", small_model().preprocess)
     assert mask[..., : SIZE // 2 - 1].all()
     assert not mask[..., SIZE // 2 + 1 :].any()
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "16 bits", "P", "CMYK"])
+def test_masks_and_maps_mean_the_same_in_every_depth(tmp_path, mode):
+    """In 16 bits, 65535 is white; 255 is nearly black."""
+    class_folders(tmp_path / "data", 1)
+    white = np.zeros((56, 64), np.uint8)
+    white[:, :32] = 255
+    grey = Image.fromarray(white)
+    deep = Image.fromarray(white.astype(np.uint16) * 257)
+    for kind, name in (("masks", "00.cat.png"), ("maps", "00.png")):
+        (tmp_path / kind).mkdir()
+        saved = deep if mode == "16 bits" else grey.convert(mode)
+        saved.save(tmp_path / kind / name, "TIFF" if mode == "CMYK" else "PNG")
+    folders = {"masks": tmp_path / "masks", "saliency": tmp_path / "maps"}
+    data = find_images(tmp_path / "data", CLASSES, **folders)
+    preprocess = small_model().preprocess
+    expected = preprocess(grey)[:, :1]
+    assert torch.equal(data.mask("ant/00.png", "cat", preprocess), expected >= 0.5)
+    assert torch.equal(data.saliency("ant/00.png", preprocess), expected)
+
+
+def test_a_map_of_16_bits_is_not_cut_down_to_8(maps):
+    values = np.arange(SIZE * SIZE, dtype=np.uint16).reshape(SIZE, SIZE)
+    assert len(maps(values, ".png").unique()) == SIZE * SIZE
+
+
+def test_transparent_masks_and_maps_are_errors(tmp_path):
+    """On white paper, what is transparent would be the object."""
+    class_folders(tmp_path / "data", 1)
+    for kind, name in (("masks", "00.cat.png"), ("maps", "00.png")):
+        (tmp_path / kind).mkdir()
+        Image.new("LA", (64, 56), (255, 0)).save(tmp_path / kind / name)
+    folders = {"masks": tmp_path / "masks", "saliency": tmp_path / "maps"}
+    data = find_images(tmp_path / "data", CLASSES, **folders)
+    preprocess = small_model().preprocess
+    for read in (
+        lambda: data.mask("ant/00.png", "cat", preprocess),
+        lambda: data.saliency("ant/00.png", preprocess),
+    ):
+        with pytest.raises(InputError, match="transparent pixels"):
+            read()
+
+
+def test_what_is_seen_of_all_pictures_is_said_once(tmp_path):
+    class_folders(tmp_path, 3)
+    for path in tmp_path.rglob("*.png"):
+        Image.new("RGBA", (64, 56)).save(path)
+    data = find_images(tmp_path, CLASSES)
+    with pytest.warns(PictureWarning) as record:
+        for image in data.images:
+            data.pixels(image, small_model().preprocess)
+    assert [str(warning.message).endswith("laid on white.") for warning in record] == [True]
 
 
 def test_masks_and_maps_may_lie_in_the_subfolders_of_their_images(tmp_path):

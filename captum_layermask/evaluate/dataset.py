@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -17,8 +17,9 @@ from torch import Tensor
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from captum_layermask.errors import InputError
+from captum_layermask.evaluate.arrays import read_array
 from captum_layermask.evaluate.labels import LAYOUTS, labels_of
-from captum_layermask.images import read_image
+from captum_layermask.images import read_grey, read_image
 
 __all__ = ["Dataset", "find_images"]
 
@@ -44,6 +45,7 @@ class Dataset:
     masks: Mapping[str, Mapping[str, Path]]
     saliency_maps: Mapping[str, Path]
     digest: str
+    _said: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
 
     def pixels(self, image: str, preprocess: _Preprocess) -> Tensor:
         """The image as a model sees it before normalisation.
@@ -75,11 +77,14 @@ class Dataset:
             InputError: the file cannot be read, has another size than the image, or has no white pixel.
         """
         path = self.masks[image][category]
-        mask = read_image(path)
-        _check_size(path, mask.size, self._picture(image).size)
-        if np.asarray(mask).max() < 128:
-            raise InputError(f"{str(path)!r} has no white pixel; draw objects with 255, not with 1.")
-        return preprocess(mask)[:, :1] >= 0.5
+        mask = read_grey(path)
+        height, width = mask.shape
+        _check_size(path, (width, height), self._picture(image).size)
+        if mask.max() < 0.5:
+            raise InputError(
+                f"{str(path)!r} has no white pixel; draw objects with 255 (or 65535 in 16 bits), not with 1."
+            )
+        return preprocess(_eight_bits(mask))[:, :1] >= 0.5
 
     def saliency(self, image: str, preprocess: _Preprocess) -> Tensor:
         """How much each pixel matters, by the saliency map of the image.
@@ -104,11 +109,10 @@ class Dataset:
         if picture.size != (width, height) and preprocess(picture).shape[2:] == values.shape:
             return torch.from_numpy(values)[None, None]
         _check_size(path, (width, height), picture.size)
-        bright = np.rint(values * (255 / (values.max() or 1))).astype(np.uint8)
-        return preprocess(Image.fromarray(bright))[:, :1]
+        return preprocess(_eight_bits(values / (values.max() or 1)))[:, :1]
 
     def _picture(self, image: str) -> Image.Image:
-        return read_image(self.folder / image)
+        return read_image(self.folder / image, said=self._said)
 
 
 def find_images(
@@ -209,16 +213,18 @@ def _by_image(images: Sequence[str], found: Mapping[str, Any]) -> dict[str, Any]
 
 def _map_values(path: Path) -> NDArray[np.float32]:
     if path.suffix.lower() == ".png":
-        return np.asarray(read_image(path).convert("L"), dtype=np.float32)
-    try:
-        values = np.load(path, allow_pickle=False).astype(np.float32)
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"cannot read {str(path)!r} as an array; give an H×W .npy file.") from error
+        return read_grey(path)
+    values = read_array(path)
     if values.ndim != 2 or 0 in values.shape or not np.isfinite(values).all() or values.min() < 0:
         raise InputError(
             f"{str(path)!r} is no saliency map; give an array H×W of finite numbers that are not negative."
         )
     return values
+
+
+def _eight_bits(values: NDArray[np.float32]) -> Image.Image:
+    """A picture of values from 0 to 1."""
+    return Image.fromarray(np.rint(values * 255).astype(np.uint8))
 
 
 def _check_size(path: Path, size: tuple[int, int], of_image: tuple[int, int]) -> None:
