@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,8 @@ class Recorder:
 
     A file is written under a temporary name and renamed when it is whole, and is never written again. So a
     process that is killed at any moment leaves a readable folder, and loses what it did since the last file.
-    Numbers that are not whole are rounded to six significant digits.
+    A file's name holds the digest of its bytes, so that no damage to it goes unseen. Numbers that are not
+    whole are rounded to six significant digits.
 
     Use it as a context manager; its end writes what is left.
 
@@ -71,8 +73,8 @@ class Recorder:
 
     def _write(self) -> None:
         if self._rows:
-            table = pa.Table.from_pylist(self._rows, schema=self._schema)
-            write_table(table, self._folder / f"{self._rank}-{uuid.uuid4().hex}.parquet")
+            content = _parquet(pa.Table.from_pylist(self._rows, schema=self._schema))
+            _write_whole(self._folder / f"{self._rank}-{_digest(content)}.parquet", content)
             self._rows = []
         self._last_write = time.monotonic()
 
@@ -94,12 +96,11 @@ def claim_folder(out: Path, settings: Mapping[str, Any]) -> None:
     if not path.exists():
         if _parts(out):
             raise InputError(f"{str(out)!r} holds records of unknown settings; give another folder.")
-        with _whole_file(path) as temporary:
-            temporary.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        _write_whole(path, (json.dumps(settings, indent=2, ensure_ascii=False) + "\n").encode())
         return
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"cannot read {str(path)!r}; give another folder.") from error
     differing = _first_difference(found, wanted)
     if differing is not None:
@@ -144,18 +145,27 @@ def write_table(table: pa.Table, path: Path) -> None:
     Raises:
         InputError: the file cannot be written.
     """
-    with _whole_file(path) as temporary:
-        pq.write_table(table, temporary)
+    _write_whole(path, _parquet(table))
 
 
-@contextmanager
-def _whole_file(path: Path) -> Iterator[Path]:
-    """A temporary file beside ``path`` that takes its place when it has been written."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
+def _parquet(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    return sink.getvalue().to_pybytes()
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    """Write a temporary file beside ``path``, which takes its place when it is on the disk."""
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        with temporary.open("rb") as file:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
@@ -172,11 +182,13 @@ def _parts(out: Path) -> list[Path]:
 
 def _read(path: Path, columns: list[str] | None = None) -> pa.Table:
     try:
-        return pq.ParquetFile(path).read(columns)
-    except (OSError, pa.ArrowException) as error:
-        raise InputError(
-            f"{str(path)!r} is damaged; delete it and start again, and its units are done again."
-        ) from error
+        content = path.read_bytes()
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise InputError(f"cannot read {str(path)!r} ({reason}); make it readable and start again.") from error
+    if path.stem.partition("-")[2] != _digest(content):
+        raise InputError(f"{str(path)!r} is damaged; delete it and start again, and its units are done again.")
+    return pq.ParquetFile(pa.BufferReader(content)).read(columns)
 
 
 def _units_of(table: pa.Table) -> set[tuple[str, str]]:
