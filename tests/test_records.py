@@ -12,6 +12,7 @@ from captum_layermask.evaluate import records
 from captum_layermask.evaluate.records import (
     Recorder,
     claim_folder,
+    locked,
     read_records,
     recorded_units,
     write_table,
@@ -187,6 +188,19 @@ def test_a_folder_belongs_to_one_setting(tmp_path):
     with pytest.raises(InputError, match=r'ways = \["layer", "grey"\], and this one has null'):
         claim_folder(tmp_path / "out", settings)
     assert (tmp_path / "out" / "settings.json").read_bytes() == written
+
+
+def test_a_folder_belongs_to_one_run_at_a_time(tmp_path):
+    for _ in range(2):
+        with (
+            locked(tmp_path / "out"),
+            pytest.raises(InputError, match=r"another run is writing to .*out'"),
+            locked(tmp_path / "out"),
+        ):
+            pass
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot lock"), locked(tmp_path / "file"):
+        pass
 
 
 def test_records_without_settings_are_left_alone(tmp_path):

@@ -7,17 +7,18 @@ import json
 import os
 import time
 import uuid
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from filelock import FileLock, Timeout
 
 from captum_layermask.errors import InputError
 
-__all__ = ["Recorder", "claim_folder", "read_records", "recorded_units", "rounded", "write_table"]
+__all__ = ["Recorder", "claim_folder", "locked", "read_records", "recorded_units", "rounded", "write_table"]
 
 SECONDS_BETWEEN_WRITES = 10.0
 SIGNIFICANT_DIGITS = 6
@@ -82,6 +83,31 @@ class Recorder:
 def rounded(value: float) -> float:
     """A number as it is recorded: six significant digits."""
     return float(f"{value:.{SIGNIFICANT_DIGITS}g}")
+
+
+@contextmanager
+def locked(out: Path) -> Iterator[None]:
+    """The folder of a run, made if need be, belongs to this run alone until the end of the block.
+
+    The system lifts the lock when the process ends, however it ends. What stays is an empty file ``.lock``.
+
+    Raises:
+        InputError: another run writes there, or the folder cannot be made or written to.
+    """
+    lock = FileLock(out / ".lock")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise InputError(
+            f"another run is writing to {str(out)!r}; wait for its end, or give another folder."
+        ) from error
+    except (OSError, NotImplementedError) as error:  # the latter: a file system that knows no locks
+        raise InputError(f"cannot lock {str(out / '.lock')!r} ({error}); choose another place.") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def claim_folder(out: Path, settings: Mapping[str, Any]) -> None:
@@ -185,9 +211,13 @@ def _read(path: Path, columns: list[str] | None = None) -> pa.Table:
         content = path.read_bytes()
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        raise InputError(f"cannot read {str(path)!r} ({reason}); make it readable and start again.") from error
+        raise InputError(
+            f"cannot read {str(path)!r} ({reason}); make it readable and start again."
+        ) from error
     if path.stem.partition("-")[2] != _digest(content):
-        raise InputError(f"{str(path)!r} is damaged; delete it and start again, and its units are done again.")
+        raise InputError(
+            f"{str(path)!r} is damaged; delete it and start again, and its units are done again."
+        )
     return pq.ParquetFile(pa.BufferReader(content)).read(columns)
 
 
