@@ -298,6 +298,34 @@ def test_the_tables_by_hand():
     assert drawn[way_color("layer")].get_ydata() == pytest.approx([2 / 3, 2 / 3, 1 / 3])
 
 
+def test_an_interval_is_of_the_images_that_have_a_value():
+    """Of twelve images two have a mask of the object."""
+    names = "abcdefghijkl"
+    of_two = [record(name, way, alignment=0.5, jaccard_20=0.5) for name in names[:2] for way in WAYS]
+    table_2, _, _ = results([*of_two, *(record(name, way) for name in names[2:] for way in WAYS)]).tables()
+    for _, ablation, alignment, jaccard, _ in table_2.rows:
+        assert not ablation.endswith(" [–]")
+        assert alignment == jaccard == "0.500 [–]"
+
+
+def test_a_mosaic_that_would_have_other_cells_is_not_drawn_with_the_old_explanations(tmp_path):
+    draw(tmp_path, [(i % 4, (0, 0, 16, 16)) for i in range(8)], ground=GREENISH)
+    experiment = lime(tmp_path, n_samples=20, mosaics=1, missing=("grey",))
+    records = run(experiment, tmp_path / "out", show_progress=False).records
+    targets = experiment.open("mosaic-0000").targets
+    for path in sorted((tmp_path / "images").rglob("*.png")):
+        content = path.read_bytes()
+        path.write_bytes(b"damaged")
+        if experiment.open("mosaic-0000").targets != targets:
+            break
+        path.write_bytes(content)
+    else:
+        pytest.fail("every image could be spared")
+    report = experiment.report(records)
+    assert set(report.figures) == {"ablation", "explanations"}
+    assert set(report.facts) >= {"example of a mosaic"}
+
+
 def test_what_was_not_measured_is_said_in_the_place_of_the_tables():
     (table_2, every_k, pointing) = results([record("a", way) for way in WAYS]).tables()
     assert (pointing.header, pointing.caption) == ((), "Not here: there are no mosaics.")
@@ -315,7 +343,6 @@ def test_what_was_not_measured_is_said_in_the_place_of_the_tables():
 
 
 def test_pictures_of_what_was_damaged_since_give_way_to_others(tmp_path):
-    """A mosaic that would now be made of other images is not drawn with the old explanations."""
     draw(tmp_path, [(i % 4, (0, 0, 16, 16)) for i in range(5)], ground=GREENISH)
     experiment = lime(tmp_path, n_samples=20, mosaics=1)
     records = run(experiment, tmp_path / "out", show_progress=False).records

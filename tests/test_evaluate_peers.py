@@ -21,6 +21,7 @@ def clock(monkeypatch):
 
     def sleep(_):
         clock.now += clock.step
+        assert clock.now < 20_000, "nothing ends this wait"
         clock.meanwhile()
 
     monkeypatch.setattr(module, "time", types.SimpleNamespace(monotonic=lambda: clock.now, sleep=sleep))

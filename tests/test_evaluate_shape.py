@@ -143,6 +143,17 @@ def test_accuracy_counts_objects_that_are_recognised_intact(tmp_path):
     assert report.facts["masks recognised intact"] == 1
 
 
+def test_an_interval_is_of_the_images_whose_object_is_recognised(tmp_path):
+    """Of twelve images two are recognised; masks are laid on others in all twelve."""
+    objects = [(1, (4, 4, 4, 4))] * 10 + [(0, (0, 0, 16, 16))] * 2
+    draw(tmp_path, objects, ground=(0.7, 0.3, 0.3))
+    report, _ = finished(shape(tmp_path, missing=("layer",), pairs=1), tmp_path / "out")
+    _, _, of_object, of_broken, difference, pairs, on_others, without, _ = report.tables[0].rows[0]
+    assert all(cell.endswith(" [–]") for cell in (of_object, of_broken, difference))
+    assert pairs == "12"
+    assert not any(cell.endswith(" [–]") for cell in (on_others, without))
+
+
 def test_without_labels_a_mask_has_the_classes_of_its_category(tmp_path):
     objects = [(0, (0, 0, 16, 16)), (2, (0, 0, 16, 16)), (3, (0, 16, 16, 16))]
     draw(tmp_path, objects, labelled=False)
