@@ -117,6 +117,7 @@ def test_files_of_labels_that_make_no_sense(tmp_path, name, content):
         ("x.txt", f"a.png {TABBY}", InputError, "ImageNet's 1000 classes and the model knows 6"),
         ("x.txt", "a.png ant\na.png bee", InputError, "two labels for 'a.png'"),
         ("x.json", '{"a.png": "ant", "a.png": "bee"}', InputError, "two labels for 'a.png'"),
+        ("x.txt", "a.png " + "1" * 5000, InputError, "a label of 5000 letters"),
         ("x.json", '{"a.png": 6}', InputError, "there is no class 6"),
         ("no.txt", None, InputError, r"cannot read the labels .*no.txt' \(No such file"),
     ],

@@ -23,6 +23,9 @@ LAYOUTS = (
     "images and a file of their labels"
 )
 
+#: Letters of a label. Numbers and near matches of a name take the longer, the longer it is.
+_LONGEST = 1000
+
 _WNID = re.compile(r"n\d{8}")
 
 
@@ -69,7 +72,7 @@ def read_labels(path: str | Path) -> dict[str, str]:
     Images are named by their path in the folder of images, or by their name alone, with or without suffix.
 
     Raises:
-        InputError: the file cannot be read, or names an image twice.
+        InputError: the file cannot be read, or names an image twice, or gives a label of over 1000 letters.
     """
     path = Path(path)
     try:
@@ -85,6 +88,8 @@ def read_labels(path: str | Path) -> dict[str, str]:
         ) from error
     labels: dict[str, str] = {}
     for image, name in pairs:
+        if len(name) > _LONGEST:
+            raise InputError(f"{str(path)!r} gives {image!r} a label of {len(name)} letters; give a class.")
         if labels.setdefault(image, name) != name:
             raise InputError(f"{str(path)!r} gives two labels for {image!r}; give one for each image.")
     return labels
