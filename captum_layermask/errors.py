@@ -14,6 +14,10 @@ class InputError(LayerMaskError, ValueError):
     """An image, a mask or an option that cannot mean anything here."""
 
 
+class LeftOutError(InputError):
+    """An image of many that cannot be used, be it for its own file, its mask or its map."""
+
+
 class NoRuleError(LayerMaskError, NotImplementedError):
     """The model used an operation that has no masked version."""
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from captum._utils.models.linear_model import SkLearnRidge
 from captum.attr import FeatureAblation, KernelShap, Lime, Occlusion, ShapleyValueSampling
+from tqdm.auto import tqdm
 
 from captum_layermask.errors import InputError, UnknownNameError
 from captum_layermask.missing import MISSING
@@ -118,7 +119,7 @@ def explain(
             default of ``METHODS``.
         perturbations_per_eval: images per call of ``forward``.
         seed: of the samples; the global random state is left as it was.
-        show_progress: show Captum's progress bar on stderr.
+        show_progress: show a progress bar on stderr.
 
     Returns:
         The attributions, in units of probability, with what they explain.
@@ -146,7 +147,6 @@ def explain(
         "baselines": baselines,
         "target": index,
         "perturbations_per_eval": perturbations_per_eval,
-        "show_progress": show_progress,
     }
     if samples is not None:
         options["n_samples"] = samples
@@ -155,10 +155,21 @@ def explain(
     else:
         options["feature_mask"] = segments
 
-    def probability(x: torch.Tensor) -> torch.Tensor:
-        return predict(forward, x)
+    # Captum counts a window of occlusion for each pixel and channel; the truth is far fewer.
+    progress = tqdm(
+        total=1 + _window_count(pixels, options) if method == "occlusion" else 0,
+        desc="Occlusion attribution",
+        unit="image",
+        disable=not show_progress or method != "occlusion",
+    )
+    options["show_progress"] = show_progress and method != "occlusion"
 
-    with torch.random.fork_rng():
+    def probability(x: torch.Tensor) -> torch.Tensor:
+        answers = predict(forward, x)
+        progress.update(len(x))
+        return answers
+
+    with progress, torch.random.fork_rng():
         torch.manual_seed(seed)
         attributions = _attribution(method, probability).attribute(pixels, **options)
     best = probabilities.topk(min(5, len(probabilities)))
@@ -195,6 +206,11 @@ def _occlusion_windows(pixels: torch.Tensor, segments: torch.Tensor) -> dict[str
         "sliding_window_shapes": (channels, size, size),
         "strides": (channels, stride, stride),
     }
+
+
+def _window_count(pixels: torch.Tensor, windows: Mapping[str, Any]) -> int:
+    sizes = zip(pixels.shape[1:], windows["sliding_window_shapes"], windows["strides"], strict=True)
+    return math.prod(1 + math.ceil((side - size) / stride) for side, size, stride in sizes)
 
 
 def _check_sampling(method: str, n_samples: int | None, perturbations_per_eval: int) -> int | None:

@@ -1,6 +1,7 @@
 """Small pictures and a small network for the evaluation; as a script, the command line with that network.
 
-As a script it may kill itself: with ``KILL_AT=n`` at the n-th file that it is about to rename.
+As a script it may kill itself: with ``KILL_AT=n`` at the n-th file that it is about to rename. It waits so
+many seconds for a silent process as ``PATIENCE`` says.
 """
 
 import os
@@ -54,7 +55,7 @@ def class_folders(folder, count=6):
 
 def _main():
     from captum_layermask.__main__ import main
-    from captum_layermask.evaluate import cli, records
+    from captum_layermask.evaluate import cli, peers, records
 
     cli.load_model = lambda name: small_model()
     if kill_at := os.environ.get("KILL_AT"):
@@ -67,6 +68,7 @@ def _main():
 
         records.SECONDS_BETWEEN_WRITES = 0
         records.os.replace = replace
+    peers.PATIENCE = float(os.environ.get("PATIENCE", peers.PATIENCE))
     main(sys.argv[1:])
 
 

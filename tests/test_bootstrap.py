@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from captum_layermask.errors import InputError
-from captum_layermask.evaluate.bootstrap import Interval, bootstrap, entropy, mean, ratio
+from captum_layermask.evaluate.bootstrap import FEWEST, Interval, bootstrap, entropy, mean, ratio
 
 HITS = np.random.default_rng(5).random(400) < 0.3
 
@@ -52,11 +52,11 @@ def test_parts_of_the_resamples_do_not_show(monkeypatch):
 
 
 def test_a_ratio_counts_records_not_images():
-    hits, records = np.array([3, 0, 1]), np.array([4, 0, 1])
-    interval = bootstrap(ratio(hits, records), 3)
+    hits, records = np.array([3, 0, 1] * 4), np.array([4, 0, 1] * 4)
+    interval = bootstrap(ratio(hits, records), 12, resamples=5000)
     assert interval.value == 0.8
-    assert interval.low == 0.75
-    assert interval.high == 1.0
+    assert 0.75 <= interval.low < 0.77
+    assert 0.85 < interval.high < 1.0
 
 
 def test_an_entropy_is_that_of_the_weighted_histogram():
@@ -81,7 +81,7 @@ def test_an_interval_of_an_entropy_needs_and_gets_its_shift():
 
 
 def test_where_there_is_no_number_there_is_a_dash():
-    nothing = bootstrap(ratio(np.zeros((4, 2)), np.array([[0, 1]] * 4)), 4)
+    nothing = bootstrap(ratio(np.zeros((12, 2)), np.array([[0, 1]] * 12)), 12)
     assert [str(nothing[0]), str(nothing[1])] == ["–", "0.000 [0.000, 0.000]"]
 
 
@@ -89,6 +89,21 @@ def test_an_interval_prints_its_three_numbers():
     interval = Interval(*map(np.float64, (-0.04, -0.1, 0.02)))
     assert str(interval) == f"{interval}" == "-0.040 [-0.100, 0.020]"
     assert f"{interval:+.1f}" == "-0.0 [-0.1, +0.0]"
+
+
+def test_few_images_give_a_number_and_no_interval():
+    for images in (1, 2, FEWEST - 1):
+        assert f"{bootstrap(mean(np.ones(images)), images):+.3f}" == "+1.000 [–]"
+    assert str(bootstrap(mean(np.ones(FEWEST)), FEWEST)) == "1.000 [1.000, 1.000]"
+    assert str(bootstrap(entropy(np.arange(9)), 9, recentred=True)) == "2.197 [–]"
+
+
+def test_images_that_a_number_is_not_of_do_not_count():
+    """The first number is of all 40 images, the second of 9 of them."""
+    records = np.ones((40, 2))
+    records[9:, 1] = 0
+    both = bootstrap(ratio(records, records), 40, counted=records)
+    assert [str(both[0]), str(both[1])] == ["1.000 [1.000, 1.000]", "1.000 [–]"]
 
 
 @pytest.mark.parametrize(("images", "options"), [(0, {}), (3, {"resamples": 0}), (3, {"confidence": 1.0})])

@@ -1,33 +1,20 @@
 """A folder becomes images, with their classes, object masks and saliency maps."""
 
+import os
+
 import numpy as np
 import pytest
-import scipy.io
 import torch
 from PIL import Image
 from small_evaluation import CLASSES, SIZE, class_folders, picture, save_pictures, small_model
 
 from captum_layermask import InputError, PictureWarning, UnknownNameError
+from captum_layermask.errors import LeftOutError
 from captum_layermask.evaluate.dataset import find_images
-from captum_layermask.wordnet import wnids
+from captum_layermask.evaluate.folders import require_outside
 
 THOUSAND = [f"class {index}" for index in range(1000)]
 TABBY, GOLDFISH = "n02123045", "n01443537"  # classes 281 and 1
-
-
-def save_devkit(folder, truth):
-    """The devkit's two files: ids 1 to 1000 run backwards through the wnids, then two inner synsets."""
-    folder.mkdir(parents=True)
-    fields = ["ILSVRC2012_ID", "WNID", "words", "num_children"]
-    entries = [(number, wnid, "a word", 0) for number, wnid in enumerate(reversed(wnids()), 1)]
-    entries += [(1001, "n00001740", "entity", 3), (1002, "n00001930", "physical entity", 3)]
-    synsets = np.array([[entry] for entry in entries], dtype=[(name, object) for name in fields])
-    scipy.io.savemat(folder / "meta.mat", {"synsets": synsets})
-    (folder / "ILSVRC2012_validation_ground_truth.txt").write_text("".join(f"{id_}\n" for id_ in truth))
-
-
-def validation(folder, count=3):
-    return save_pictures(folder, [f"ILSVRC2012_val_{number:08}.JPEG" for number in range(1, count + 1)])
 
 
 def test_folders_named_by_wnid(tmp_path):
@@ -55,46 +42,162 @@ def test_files_named_by_wnid(tmp_path):
     assert data.labels == {f"{GOLDFISH}_7_goldfish.JPEG": 1, f"{TABBY}_tabby.JPEG": 281}
 
 
+def labels_file(folder, name, content):
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    return folder / name
+
+
 @pytest.mark.parametrize(
-    "place", [".", "data", "ILSVRC2012_devkit_t12/data", "../ILSVRC2012_devkit_t12/data"]
+    ("name", "content"),
+    [
+        ("val.txt", f"a.png {TABBY}\nb c.png\t1\n\n unused.png class 7\n"),
+        ("val.txt", f"\ufeffa\t{TABBY}\r\nb c\tclass 1\r\n"),
+        ("val.json", f'{{"a.png": "{TABBY}", "b c": 1, "unused": 3}}'),
+        (
+            "VAL.CSV",
+            f"ImageId,PredictionString\nb c,{GOLDFISH} 1 1 2 2\na,{TABBY} 85 1 499 272 {GOLDFISH} 1 2 3 4 ",
+        ),
+    ],
 )
-def test_the_validation_images_with_the_devkit(tmp_path, place):
-    folder = validation(tmp_path / "val")
-    save_devkit(tmp_path / "kit", [1000, 1, 719, 4])
-    (folder / place).parent.mkdir(parents=True, exist_ok=True)
-    for file in (tmp_path / "kit").iterdir():
-        (folder / place).mkdir(exist_ok=True)
-        file.rename(folder / place / file.name)
-    labels = find_images(folder, THOUSAND).labels
-    assert labels == {
-        "ILSVRC2012_val_00000001.JPEG": 0,
-        "ILSVRC2012_val_00000002.JPEG": 999,
-        "ILSVRC2012_val_00000003.JPEG": 281,
-    }
+def test_a_file_tells_the_labels_of_any_images(tmp_path, name, content):
+    file = labels_file(tmp_path / "elsewhere", name, content)
+    folder = save_pictures(tmp_path / "data", ["a.png", "b c.png"])
+    assert find_images(folder, THOUSAND, labels=file).labels == {"a.png": 281, "b c.png": 1}
 
 
-def test_the_validation_images_with_the_labels_of_kaggle(tmp_path):
-    folder = validation(tmp_path / "Data" / "val", count=2)
-    lines = ["ImageId,PredictionString", f"ILSVRC2012_val_00000002,{TABBY} 85 1 499 272 {TABBY} 1 2 3 4 "]
-    lines.append(f"ILSVRC2012_val_00000001,{GOLDFISH} 1 1 2 2")
-    (tmp_path / "LOC_val_solution.csv").write_text("\n".join(lines))
-    labels = find_images(folder, THOUSAND).labels
-    assert list(labels.values()) == [1, 281]
+def test_a_file_of_labels_takes_the_place_of_the_layout(tmp_path):
+    folder = save_pictures(tmp_path / "data", ["ant/1.png", "bee/1.png"])
+    file = labels_file(tmp_path, "labels.txt", "ant/1.png fox\nbee/1 emu\n")
+    assert find_images(folder, CLASSES, labels=file).labels == {"ant/1.png": 5, "bee/1.png": 4}
 
 
-def test_validation_images_need_their_labels(tmp_path):
-    folder = validation(tmp_path / "val")
-    with pytest.raises(InputError, match=r"labels of the validation images .* are missing"):
-        find_images(folder, THOUSAND)
-    save_devkit(folder / "data", [1000, 1])
-    with pytest.raises(InputError, match=r"no label of .*ILSVRC2012_val_00000003"):
-        find_images(folder, THOUSAND)
-    (folder / "data" / "meta.mat").write_bytes(b"no such thing")
-    with pytest.raises(InputError, match="cannot read labels"):
+def test_labels_are_looked_for_nowhere(tmp_path):
+    folder = save_pictures(tmp_path / "a" / "b" / "val", ["ILSVRC2012_val_00000001.JPEG"])
+    for above in (folder, *folder.parents[:3]):
+        labels_file(
+            above, "LOC_val_solution.csv", f"ImageId,PredictionString\nILSVRC2012_val_00000001,{TABBY} 1"
+        )
+        labels_file(above, "ILSVRC2012_validation_ground_truth.txt", "1\n")
+        labels_file(above, "meta.mat", b"MATLAB 5.0 MAT-file" + bytes(200))
+    with pytest.raises(InputError, match=r"cannot tell the classes .* file of their labels"):
         find_images(folder, THOUSAND)
 
 
-@pytest.mark.parametrize("names", [[f"{TABBY}/a.png"], [f"{TABBY}_a.png"], ["ILSVRC2012_val_00000001.JPEG"]])
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("x.txt", "a.png"),
+        ("x.txt", b"a.png \xff"),
+        ("x.txt", b"MATLAB 5.0 MAT-file\x00\xe2"),
+        ("x.json", "{"),
+        ("x.json", "[" * 100_000),
+        ("x.json", '["ab"]'),
+        ("x.json", '[["a.png", "ant"]]'),
+        ("x.json", '{"a.png": true}'),
+        ("x.json", '{"a.png": {"label": "ant"}}'),
+        ("x.json", '{"a.png": ["ant"]}'),
+        ("x.csv", "image,label\na.png,ant"),
+        ("x.csv", "ImageId,PredictionString\na.png"),
+        ("x.csv", "ImageId,PredictionString\na.png,"),
+        ("x.csv", "ImageId,PredictionString\na.png," + "1" * 200_000),
+    ],
+)
+def test_files_of_labels_that_make_no_sense(tmp_path, name, content):
+    file = labels_file(tmp_path / "labels", name, content)
+    with pytest.raises(InputError, match=rf"cannot read labels from .*{name}"):
+        find_images(save_pictures(tmp_path / "data", ["a.png"]), CLASSES, labels=file)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "error", "what"),
+    [
+        ("x.txt", "b.png ant", InputError, "no label of 'a.png' in .*x.txt"),
+        ("x.txt", "a.png be", UnknownNameError, "did you mean 'bee'"),
+        ("x.txt", f"a.png {TABBY}", InputError, "ImageNet's 1000 classes and the model knows 6"),
+        ("x.txt", "a.png ant\na.png bee", InputError, "two labels for 'a.png'"),
+        ("x.json", '{"a.png": "ant", "a.png": "bee"}', InputError, "two labels for 'a.png'"),
+        ("x.txt", "a.png " + "1" * 5000, InputError, "a label of 5000 letters"),
+        ("x.json", '{"a.png": 6}', InputError, "there is no class 6"),
+        ("no.txt", None, InputError, r"cannot read the labels .*no.txt' \(No such file"),
+    ],
+)
+def test_labels_that_make_no_sense(tmp_path, name, content, error, what):
+    file = tmp_path / name if content is None else labels_file(tmp_path / "labels", name, content)
+    with pytest.raises(error, match=what):
+        find_images(save_pictures(tmp_path / "data", ["a.png"]), CLASSES, labels=file)
+
+
+def test_linked_folders_and_files_are_read_like_others(tmp_path):
+    elsewhere = save_pictures(tmp_path / "elsewhere", ["cats/1.png", "cats/deep/2.png", "3.png"])
+    folder = save_pictures(tmp_path / "data", ["ant/0.png"])
+    (folder / "cat").symlink_to(elsewhere / "cats")
+    (folder / "ant" / "1.png").symlink_to(elsewhere / "3.png")
+    (tmp_path / "whole").symlink_to(folder)
+    for where in (folder, tmp_path / "whole"):
+        images = find_images(where, CLASSES).images
+        assert images == ("ant/0.png", "ant/1.png", "cat/1.png", "cat/deep/2.png")
+
+
+def test_links_in_a_circle_come_to_an_end(tmp_path):
+    folder = save_pictures(tmp_path / "data", ["ant/0.png", "bee/1.png"])
+    (folder / "ant" / "up").symlink_to(folder)
+    (folder / "ant" / "bees").symlink_to(folder / "bee")
+    (folder / "bee" / "ants").symlink_to(folder / "ant")
+    images = find_images(folder, CLASSES).images
+    assert images == ("ant/0.png", "ant/bees/1.png", "bee/1.png", "bee/ants/0.png")
+
+
+def test_links_that_lead_nowhere_are_not_passed_over(tmp_path):
+    folder = class_folders(tmp_path / "data", 1)
+    (folder / "ant" / "gone.png").symlink_to(tmp_path / "gone.png")
+    data = find_images(folder, CLASSES)
+    assert data.images == ("ant/00.png", "ant/gone.png")
+    with pytest.raises(LeftOutError, match="no file"):
+        data.pixels("ant/gone.png", small_model().preprocess)
+    (folder / "bee").symlink_to(tmp_path / "gone")
+    with pytest.raises(InputError, match=r"the link .*bee' leads nowhere"):
+        find_images(folder, CLASSES)
+
+
+def test_a_folder_that_cannot_be_listed_is_not_passed_over(tmp_path, monkeypatch):
+    folder = class_folders(tmp_path, 2)
+    scandir = os.scandir
+
+    def refusing(path):
+        if str(path).endswith("bee"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    with pytest.raises(InputError, match=r"cannot list the folder .*bee' \(Permission denied\)"):
+        find_images(folder, CLASSES)
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path):
+    folder = class_folders(tmp_path, 1)
+    os.mkfifo(folder / "ant" / "pipe.png")
+    assert find_images(folder, CLASSES).images == ("ant/00.png",)
+
+
+def test_names_that_are_no_text_get_one_that_is(tmp_path):
+    folder = class_folders(tmp_path / "data", 1)
+    odd = os.fsdecode(b"caf\xe9")
+    picture(1).save(folder / "ant" / f"{odd}.png")
+    (tmp_path / "masks").mkdir()
+    Image.new("L", (64, 56), 255).save(tmp_path / "masks" / f"{odd}.{odd}.png")
+    data = find_images(folder, CLASSES, masks=tmp_path / "masks")
+    assert data.images == ("ant/00.png", "ant/caf\\xe9.png")
+    assert data.labels["ant/caf\\xe9.png"] == 0
+    preprocess = small_model().preprocess
+    assert torch.equal(data.pixels("ant/caf\\xe9.png", preprocess), preprocess(picture(1)))
+    assert data.mask("ant/caf\\xe9.png", "caf\\xe9", preprocess).all()
+    picture(2).save(folder / "ant" / "caf\\xe9.png")
+    with pytest.raises(InputError, match="two files are called"):
+        find_images(folder, CLASSES)
+
+
+@pytest.mark.parametrize("names", [[f"{TABBY}/a.png"], [f"{TABBY}_a.png"]])
 def test_imagenets_classes_need_a_model_that_knows_them(tmp_path, names):
     with pytest.raises(InputError, match="ImageNet's 1000 classes and the model knows 6"):
         find_images(save_pictures(tmp_path, names), CLASSES)
@@ -140,7 +243,7 @@ def test_a_limit_takes_images_evenly(tmp_path):
         find_images(tmp_path, CLASSES, limit=0)
 
 
-def test_the_digest_stands_for_names_sizes_and_labels_wherever_they_lie(tmp_path):
+def test_the_digest_stands_for_names_bytes_and_labels_wherever_they_lie(tmp_path):
     first = class_folders(tmp_path / "1", 3)
     digest = find_images(first, CLASSES).digest
     assert len(digest) == 64
@@ -152,10 +255,38 @@ def test_the_digest_stands_for_names_sizes_and_labels_wherever_they_lie(tmp_path
     digests.add(find_images(first, CLASSES, masks=tmp_path / "2").digest)
     (first / "ant" / "00.png").rename(first / "ant" / "000.png")
     digests.add(find_images(first, CLASSES).digest)
-    with (first / "ant" / "000.png").open("ab") as file:
-        file.write(b"x")
-    digests.add(find_images(first, CLASSES).digest)
+    assert len(digests) == 5
+
+
+def test_the_digest_stands_for_every_byte_of_every_file_that_is_read(tmp_path):
+    folders = {"masks": tmp_path / "masks", "saliency": tmp_path / "maps"}
+    class_folders(tmp_path / "data", 2)
+    save_pictures(tmp_path / "masks", ["00.cat.png"])
+    save_pictures(tmp_path / "maps", ["00.png", "01.png"])
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(files) == 5
+    digests = {find_images(tmp_path / "data", CLASSES, **folders).digest}
+    for file in files:
+        content = bytearray(file.read_bytes())
+        content[len(content) // 2] ^= 1
+        file.write_bytes(content)
+        digests.add(find_images(tmp_path / "data", CLASSES, **folders).digest)
     assert len(digests) == 6
+    files[0].unlink()
+    files[0].symlink_to(tmp_path / "gone.png")
+    digests.add(find_images(tmp_path / "data", CLASSES, **folders).digest)
+    assert len(digests) == 7
+
+
+def test_a_run_does_not_write_where_it_reads(tmp_path):
+    data, masks = tmp_path / "data", tmp_path / "masks"
+    (tmp_path / "link").symlink_to(data)
+    data.mkdir()
+    for out in (data, data / "out", data / "deep" / "out", tmp_path / "link" / "out", masks / "x"):
+        with pytest.raises(InputError, match="give a folder outside it"):
+            require_outside(out, data, None, masks)
+    for out in (tmp_path, tmp_path / "out", tmp_path / "data2"):
+        require_outside(out, data, None, masks)
 
 
 def test_pixels_are_what_the_model_sees(tmp_path):
@@ -166,10 +297,10 @@ def test_pixels_are_what_the_model_sees(tmp_path):
     assert torch.equal(pixels, preprocess(picture(0)))
 
 
-def test_a_picture_that_cannot_be_read_is_an_input_error(tmp_path):
+def test_a_picture_that_cannot_be_read_is_left_out(tmp_path):
     class_folders(tmp_path, 1)
     (tmp_path / "ant" / "00.png").write_bytes(b"nothing")
-    with pytest.raises(InputError, match=r"cannot read .*00\.png"):
+    with pytest.raises(LeftOutError, match=r"cannot read .*00\.png"):
         find_images(tmp_path, CLASSES).pixels("ant/00.png", small_model().preprocess)
 
 
@@ -290,7 +421,7 @@ def test_masks_that_make_no_sense(tmp_path, mask, what):
     path = tmp_path / "masks" / "00.cat.png"
     path.write_bytes(b"") if mask is None else Image.fromarray(mask).save(path)
     data = find_images(tmp_path / "data", CLASSES, masks=tmp_path / "masks")
-    with pytest.raises(InputError, match=what):
+    with pytest.raises(LeftOutError, match=what):
         data.mask("ant/00.png", "cat", small_model().preprocess)
 
 
@@ -349,7 +480,7 @@ def test_a_map_of_the_size_of_the_image_goes_the_way_of_the_image(maps, suffix):
     ],
 )
 def test_maps_that_make_no_sense(maps, values, what):
-    with pytest.raises(InputError, match=what):
+    with pytest.raises(LeftOutError, match=what):
         maps(values)
 
 

@@ -1,7 +1,10 @@
 """Predictions while more and more segments are removed: units, orders, saliency, tables, and the command."""
 
+import copy
 import itertools
 import json
+import os
+import re
 import sys
 
 import numpy as np
@@ -15,10 +18,11 @@ from torch import nn
 
 from captum_layermask import REMOVALS, InputError, UnknownNameError, make_forward
 from captum_layermask.__main__ import main
-from captum_layermask.evaluate import cli
+from captum_layermask.evaluate import bootstrap, cli
 from captum_layermask.evaluate.curves import Curves
 from captum_layermask.evaluate.dataset import find_images
 from captum_layermask.evaluate.orders import ORDERS, removal_order, segment_sums
+from captum_layermask.evaluate.report import markdown
 from captum_layermask.evaluate.run import run
 from captum_layermask.segments import SEGMENTERS
 from captum_layermask.wordnet import wu_palmer
@@ -318,7 +322,8 @@ def test_the_tables_hold_what_the_records_say(thousand):
             assert lead[way][column] == pytest.approx(difference, abs=1.5e-3)
 
 
-def test_intervals_hold_their_values(thousand):
+def test_intervals_hold_their_values(thousand, monkeypatch):
+    monkeypatch.setattr(bootstrap, "FEWEST", 1)
     experiment, records = thousand
     cells = [
         cell for table in experiment.report(records).tables[:6] for row in table.rows for cell in row[1:-1]
@@ -329,7 +334,8 @@ def test_intervals_hold_their_values(thousand):
         assert low <= value <= high
 
 
-def test_the_interval_of_an_entropy_holds_it_where_every_image_has_its_own_prediction(thousand):
+def test_the_interval_of_an_entropy_holds_it_where_every_image_has_its_own_prediction(thousand, monkeypatch):
+    monkeypatch.setattr(bootstrap, "FEWEST", 1)
     experiment, records = thousand
     own = dict(zip(experiment.images, [1, 281, 282, 703, 999], strict=True))
     rows = [row | {"predicted": own[row["image"]]} for row in records.to_pylist()]
@@ -440,8 +446,60 @@ def test_the_examples_show_what_is_left(thousand):
 def test_wordnet_similarity_is_for_imagenets_classes(data, tmp_path):
     experiment = Curves(small_model(), data, missing=["grey"], orders=["random"], fractions=2)
     report = experiment.report(run(experiment, tmp_path / "out", show_progress=False).records)
-    assert not any("WordNet" in table.title for table in report.tables)
-    assert not any("lead" in table.title for table in report.tables)
+    absent = {table.title: table.caption for table in report.tables if not table.header}
+    assert absent == {
+        "WordNet similarity: area under the curve": (
+            "Not here: WordNet knows ImageNet's classes, and the model has 6."
+        ),
+        "Accuracy: lead of layer masking": "Not here: it takes layer masking and another way.",
+    }
+
+
+def test_few_images_have_no_intervals(thousand):
+    experiment, records = thousand
+    text = "".join(map(markdown, experiment.report(records).tables))
+    assert " [–]" in text
+    assert not re.search(r"\[[-+\d]", text)
+
+
+def test_an_image_that_was_damaged_since_leaves_a_report_with_another_example(data, tmp_path):
+    experiment = Curves(small_model(), data, missing=["grey"], orders=["random"], segments=["grid"])
+    records = run(experiment, tmp_path / "out", show_progress=False).records
+    first, second, *others = data.images
+    (data.folder / first).write_bytes(b"damaged")
+    report = experiment.report(records)
+    assert report.figures["examples"].get_label().startswith(f"What is left of {second} as")
+    assert "examples" not in report.facts
+    for image in (second, *others):
+        (data.folder / image).unlink()
+    report = experiment.report(records)
+    assert "examples" not in report.figures
+    assert report.facts["examples"].startswith("none: of the images that were recorded none can be opened")
+
+
+@pytest.mark.parametrize("change", ["weights", "image"])
+def test_old_tables_are_not_those_of_other_weights_or_inputs(data, tmp_path, change):
+    """The name of the model stays, and so do name and size of every file."""
+
+    def experiment():
+        images = find_images(data.folder, CLASSES)
+        return Curves(model, images, missing=["grey"], orders=["random"], segments=["grid"], fractions=2)
+
+    model = small_model()
+    run(experiment(), tmp_path / "out", show_progress=False)
+    assert run(experiment(), tmp_path / "out", show_progress=False).facts["units"] == 0
+    if change == "weights":
+        model = small_model(network=copy.deepcopy(model.model))
+        next(model.model.parameters()).data.view(-1)[0] += 1
+        what = "network = "
+    else:
+        path = data.folder / data.images[0]
+        content = bytearray(path.read_bytes())
+        content[-20] ^= 1
+        path.write_bytes(content)
+        what = r"data\.digest = "
+    with pytest.raises(InputError, match=what):
+        run(experiment(), tmp_path / "out", show_progress=False)
 
 
 @pytest.fixture
@@ -466,15 +524,19 @@ def test_the_command_writes_a_folder_and_prints_the_tables(small, data, tmp_path
         "report.json",
         "settings.json",
         "tables.md",
-        "unreadable.parquet",
+        "left_out.parquet",
+        ".lock",
     }
     printed = capsys.readouterr()
     for line in (out / "tables.md").read_text().splitlines():
         assert line in printed.out
     assert "6/6" in printed.err
-    assert "1000 images × 3 fractions × 3 ways would take" in printed.out
     assert str(out / "report.html") in printed.out
     about = json.loads((out / "report.json").read_text())
+    units = re.search(
+        r"\n1000 images × 2 segmentations, orders and ways × 3 fractions .* (\d+) s of", printed.out
+    )
+    assert int(units[1]) == round(1000 * about["facts"]["this start"]["loop_seconds"] / 3)
     assert about["facts"]["images"] == 3
     spent = about["facts"]["this start"]
     assert 0 < spent["forward_seconds"] < spent["loop_seconds"]
@@ -487,7 +549,7 @@ def test_the_options_reach_the_experiment(small, data, tmp_path, monkeypatch):
     seen = {}
 
     def spy(model, data, **options):
-        seen.update(options, images=data.images, maps=set(data.saliency_maps))
+        seen.update(options, images=data.images, labels=data.labels, maps=set(data.saliency_maps))
         raise InputError("enough")
 
     monkeypatch.setattr("captum_layermask.evaluate.curves.Curves", spy)
@@ -495,6 +557,8 @@ def test_the_options_reach_the_experiment(small, data, tmp_path, monkeypatch):
     maps = save_pictures(tmp_path / "maps", ["00.png"])
     options = ["--data", data.folder, "--out", "o", "--missing", "blur, layer,blur", "--segments", "slic"]
     options += ["--orders", "least-salient,random", "--fractions", 6, "--seed", 9, "--n-segments", 30]
+    (tmp_path / "labels.txt").write_text(f"{data.images[0]} fox")
+    options += ["--labels", tmp_path / "labels.txt"]
     assert command(*options, "--threads", 2, "--limit", 1, "--saliency", maps) == 2
     assert seen == {
         "missing": ["blur", "layer"],
@@ -505,6 +569,7 @@ def test_the_options_reach_the_experiment(small, data, tmp_path, monkeypatch):
         "seed": 9,
         "threads": 2,
         "images": data.images[:1],
+        "labels": {data.images[0]: CLASSES.index("fox")},
         "maps": {data.images[0]},
     }
 
@@ -517,9 +582,30 @@ def test_corrupt_images_do_not_end_the_run(small, data, tmp_path, capsys):
     options = ["--data", data.folder, "--out", tmp_path / "out", "--missing", "grey"]
     assert command(*options) == 0
     printed = capsys.readouterr()
-    assert f"left out 2 images, which unreadable.parquet lists, first {data.images[0]}" in printed.err
+    assert f"left out 2 of 4, which left_out.parquet lists, first {data.images[0]}" in printed.err
     facts = json.loads((tmp_path / "out" / "report.json").read_text())["facts"]
-    assert (facts["images"], facts["unreadable"]) == (2, 2)
+    assert (facts["images"], facts["left out"]) == (2, 2)
+
+
+def test_a_run_does_not_write_among_its_images(small, data, tmp_path, capsys):
+    maps = save_pictures(tmp_path / "maps", ["00.png", "01.png", "02.png", "03.png"])
+    for out in (data.folder, data.folder / "out", maps / "out"):
+        assert command("--data", data.folder, "--saliency", maps, "--out", out) == 2
+        assert "give a folder outside it" in capsys.readouterr().err
+        assert not (out / "settings.json").exists()
+
+
+def test_names_that_are_no_text_do_not_end_the_run(small, data, tmp_path, capsys):
+    odd = os.fsdecode(b"\xe9")
+    (data.folder / data.images[0]).rename(data.folder / "ant" / f"{odd}.png")
+    (data.folder / data.images[1]).rename(data.folder / "bee" / f"{odd}.png")
+    (data.folder / "bee" / f"{odd}.png").write_bytes(b"broken")
+    out = tmp_path / odd
+    assert command("--data", data.folder, "--out", out, "--missing", "grey") == 0
+    printed = capsys.readouterr()
+    assert "3 images; " in printed.out
+    assert "first bee/\\xe9.png: cannot read" in printed.err
+    assert (out / "report.html").read_text().count("ant/\\xe9.png")
 
 
 @pytest.mark.parametrize(
@@ -534,6 +620,7 @@ def test_corrupt_images_do_not_end_the_run(small, data, tmp_path, capsys):
         (["--threads", "0"], "threads is 0"),
         (["--data", "nowhere"], "there is no folder 'nowhere'"),
         (["--saliency", "nowhere"], "there is no folder 'nowhere'"),
+        (["--labels", "nowhere"], "cannot read the labels 'nowhere'"),
     ],
 )
 def test_what_makes_no_sense_is_one_sentence_and_nothing_is_written(
@@ -557,7 +644,10 @@ def test_a_folder_of_other_settings_and_one_without_a_readable_image(small, data
         (data.folder / image).write_bytes(b"")
     options[3] = tmp_path / "none"
     assert command(*options, "grey") == 2
-    assert "not one image was left to evaluate; the first image: cannot read" in capsys.readouterr().err
+    assert (
+        f"not one image was left to evaluate; {data.images[0]}, the first: cannot read"
+        in capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize("package", ["jinja2", "pyarrow", "torchmetrics"])

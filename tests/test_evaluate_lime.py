@@ -16,6 +16,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 from captum_layermask import REMOVALS, InputError, Removal, UnknownNameError, VanishedWarning
+from captum_layermask.errors import LeftOutError
 from captum_layermask.evaluate import cli
 from captum_layermask.evaluate.dataset import find_images
 from captum_layermask.evaluate.figures import way_color
@@ -49,7 +50,7 @@ def lime(folder, model=None, *, masks=True, missing=WAYS, **options):
 
 def finished(experiment, out):
     outcome = run(experiment, out, show_progress=False)
-    assert not outcome.unreadable.num_rows
+    assert not outcome.left_out.num_rows
     return experiment.report(outcome.records), outcome.records.to_pylist()
 
 
@@ -285,7 +286,7 @@ def test_the_tables_by_hand():
         ["layer masking", "0.333", "0.375", "0.500", "2"],
         ["grey", "0.667", "-0.125", "0.000", "4"],
     ]
-    assert "0.667 [0.000, 1.000]" in table_2.caption  # accuracy of the intact images
+    assert "images is 0.667 [–]. In" in table_2.caption  # accuracy of the intact images
     assert numbers(every_k) == [
         ["squares", "layer masking", "0.667", "0.333", "0.188", "0.500", "2"],
         ["squares", "grey", "1.000", "0.667", "0.000", "0.000", "4"],
@@ -297,13 +298,64 @@ def test_the_tables_by_hand():
     assert drawn[way_color("layer")].get_ydata() == pytest.approx([2 / 3, 2 / 3, 1 / 3])
 
 
-def test_what_was_not_measured_is_not_in_the_tables():
-    (table_2, every_k) = results([record("a", way) for way in WAYS]).tables()
+def test_an_interval_is_of_the_images_that_have_a_value():
+    """Of twelve images two have a mask of the object."""
+    names = "abcdefghijkl"
+    of_two = [record(name, way, alignment=0.5, jaccard_20=0.5) for name in names[:2] for way in WAYS]
+    table_2, _, _ = results([*of_two, *(record(name, way) for name in names[2:] for way in WAYS)]).tables()
+    for _, ablation, alignment, jaccard, _ in table_2.rows:
+        assert not ablation.endswith(" [–]")
+        assert alignment == jaccard == "0.500 [–]"
+
+
+def test_a_mosaic_that_would_have_other_cells_is_not_drawn_with_the_old_explanations(tmp_path):
+    draw(tmp_path, [(i % 4, (0, 0, 16, 16)) for i in range(8)], ground=GREENISH)
+    experiment = lime(tmp_path, n_samples=20, mosaics=1, missing=("grey",))
+    records = run(experiment, tmp_path / "out", show_progress=False).records
+    targets = experiment.open("mosaic-0000").targets
+    for path in sorted((tmp_path / "images").rglob("*.png")):
+        content = path.read_bytes()
+        path.write_bytes(b"damaged")
+        if experiment.open("mosaic-0000").targets != targets:
+            break
+        path.write_bytes(content)
+    else:
+        pytest.fail("every image could be spared")
+    report = experiment.report(records)
+    assert set(report.figures) == {"ablation", "explanations"}
+    assert set(report.facts) >= {"example of a mosaic"}
+
+
+def test_what_was_not_measured_is_said_in_the_place_of_the_tables():
+    (table_2, every_k, pointing) = results([record("a", way) for way in WAYS]).tables()
+    assert (pointing.header, pointing.caption) == ((), "Not here: there are no mosaics.")
+    for table in (table_2, every_k):
+        assert "no image has a mask of the explained object" in table.caption
     assert table_2.header == ("missing", "top-20 ablation accuracy ↓, squares", "vanished")
     assert every_k.header == ("segments", "missing", "top-10 ablation ↓", "top-20 ablation ↓", "vanished")
     mosaics = results([record("mosaic-0000", way, cell, pointing=0.5) for way in WAYS for cell in range(4)])
-    assert [table.title for table in mosaics.tables()] == ["Grid Pointing Game"]
-    assert results([record("a", "layer", n_samples=0)]).tables() == ()
+    none = results([record("a", "layer", n_samples=0)])
+    titles = [table.title for table in results([record("a", way) for way in WAYS]).tables()]
+    assert [t.title for t in mosaics.tables()] == [t.title for t in none.tables()] == titles
+    assert [bool(table.header) for table in mosaics.tables()] == [False, False, True]
+    assert [bool(table.header) for table in none.tables()] == [False, False, False]
+    assert "of no image is the explained class among" in none.tables()[0].caption
+
+
+def test_pictures_of_what_was_damaged_since_give_way_to_others(tmp_path):
+    draw(tmp_path, [(i % 4, (0, 0, 16, 16)) for i in range(5)], ground=GREENISH)
+    experiment = lime(tmp_path, n_samples=20, mosaics=1)
+    records = run(experiment, tmp_path / "out", show_progress=False).records
+    images = [image for image in experiment.images if not image.startswith("mosaic")]
+    assert set(experiment.report(records).figures) == {"ablation", "explanations", "mosaic"}
+    (tmp_path / "images" / images[0]).write_bytes(b"damaged")
+    label = experiment.report(records).figures["explanations"].get_label()
+    assert label.startswith(f"{images[1]} and explanations")
+    for image in images[1:]:
+        (tmp_path / "images" / image).write_bytes(b"damaged")
+    report = experiment.report(records)
+    assert set(report.figures) == {"ablation"}
+    assert {"examples", "example of a mosaic"} <= set(report.facts)
 
 
 def test_the_report_is_written(pictures, tmp_path):
@@ -335,7 +387,7 @@ def test_more_images_are_looked_at_where_sixteen_do_not_suffice():
     wrong = [candidate("wrong", i, 0.0) for i in range(14)]
     right = [candidate(f"{i}", i, 0.5) for i in range(9)]
     assert [cell.image for cell in choose_cells(iter([*wrong, *right]))] == ["0", "1", "2", "3"]
-    with pytest.raises(InputError, match="only 3"):
+    with pytest.raises(LeftOutError, match="only 3"):
         choose_cells(iter([*wrong, *right[:3]]))
 
 

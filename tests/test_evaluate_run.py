@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import warnings
+from contextlib import nullcontext
 from pathlib import Path
 
 import pyarrow as pa
@@ -17,6 +18,7 @@ from small_evaluation import class_folders
 
 import captum_layermask
 from captum_layermask import InputError, VanishedWarning
+from captum_layermask.errors import LeftOutError
 from captum_layermask.evaluate import run as engine
 from captum_layermask.evaluate.records import recorded_units
 from captum_layermask.evaluate.run import run
@@ -46,7 +48,7 @@ class Letters:
     def open(self, image):
         self.threads.add(threading.current_thread())
         if image.startswith("!"):
-            raise InputError(f"{image} is no word.")
+            raise LeftOutError(f"{image} is no word.")
         return image
 
     def work(self, opened, unit):
@@ -74,7 +76,7 @@ def test_every_unit_is_done_once(tmp_path):
     outcome = run(experiment, tmp_path, show_progress=False)
     assert counts(outcome) == EXPECTED
     assert sorted(experiment.done) == sorted(EXPECTED)
-    assert outcome.unreadable.num_rows == 0
+    assert outcome.left_out.num_rows == 0
     assert outcome.facts["units"] == 6
     assert outcome.facts["processes"] == 1
     assert outcome.facts["forward_seconds"] == 6.0
@@ -102,18 +104,18 @@ def test_a_run_goes_on_where_it_was_interrupted(tmp_path):
     assert len(first.done) == 3
 
 
-def test_unreadable_images_are_listed_and_tried_again(tmp_path, capsys):
+def test_images_that_are_left_out_are_listed_and_tried_again(tmp_path, capsys):
     images = ("!", "banana", "cacao", "date", "!!")
     outcome = run(Letters(images), tmp_path)
     assert counts(outcome) == EXPECTED
     listed = [{"image": "!", "reason": "! is no word."}, {"image": "!!", "reason": "!! is no word."}]
-    assert outcome.unreadable.to_pylist() == listed
-    assert pq.read_table(tmp_path / "unreadable.parquet").to_pylist() == listed
+    assert outcome.left_out.to_pylist() == listed
+    assert pq.read_table(tmp_path / "left_out.parquet").to_pylist() == listed
     assert "10/10" in capsys.readouterr().err
     mended = Letters(images)
     mended.open = lambda image: image
     outcome = run(mended, tmp_path, show_progress=False)
-    assert outcome.unreadable.num_rows == 0
+    assert outcome.left_out.num_rows == 0
     assert sorted(mended.done) == [("!", "a"), ("!", "b"), ("!!", "a"), ("!!", "b")]
 
 
@@ -129,6 +131,25 @@ def test_only_an_image_that_cannot_be_opened_is_left_out(tmp_path):
     experiment.open = lambda image: {}[image]
     with pytest.raises(KeyError):
         run(experiment, tmp_path, show_progress=False)
+    experiment.open = fail  # not the image's fault: it must not be blamed
+    with pytest.raises(InputError, match="the network is wrong"):
+        run(experiment, tmp_path, show_progress=False)
+
+
+def test_an_image_that_is_left_out_when_it_was_half_done_leaves_no_half(tmp_path):
+    first = Letters()
+    first.units = lambda image: ["a"]
+    run(first, tmp_path, show_progress=False)
+    second = Letters()
+
+    def open_(image):
+        if image == "cacao":
+            raise LeftOutError("damaged meanwhile.")
+        return image
+
+    second.open = open_
+    outcome = run(second, tmp_path, show_progress=False)
+    assert set(counts(outcome)) == {pair for pair in EXPECTED if pair[0] != "cacao"}
 
 
 def test_the_next_image_is_opened_in_another_thread_meanwhile(tmp_path):
@@ -151,6 +172,28 @@ def test_the_next_image_is_opened_in_another_thread_meanwhile(tmp_path):
     assert threading.main_thread() not in experiment.threads
 
 
+def test_a_second_run_in_a_folder_does_nothing(tmp_path):
+    experiment, second = Letters(), Letters()
+    work = experiment.work
+
+    def meanwhile(opened, unit):
+        with pytest.raises(InputError, match="another run is writing"):
+            run(second, tmp_path, show_progress=False)
+        return work(opened, unit)
+
+    experiment.work = meanwhile
+    assert counts(run(experiment, tmp_path, show_progress=False)) == EXPECTED
+    assert not second.done
+    assert run(second, tmp_path, show_progress=False).facts["units"] == 0
+
+
+def test_variables_that_make_no_sense_end_the_run_before_it_begins(tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "two")
+    with pytest.raises(InputError, match="WORLD_SIZE is 'two'"):
+        run(Letters(), tmp_path / "out", show_progress=False)
+    assert not (tmp_path / "out").exists()
+
+
 def test_other_settings_in_one_folder_are_refused(tmp_path):
     run(Letters(), tmp_path, show_progress=False)
     other = Letters(seed=1)
@@ -159,17 +202,26 @@ def test_other_settings_in_one_folder_are_refused(tmp_path):
     assert not other.done
 
 
-def test_threads_and_torch_belong_to_the_settings(tmp_path, monkeypatch):
+def test_threads_and_versions_belong_to_the_settings(tmp_path, monkeypatch):
     outcome = run(Letters(), tmp_path, show_progress=False)
     assert outcome.settings == {
         "letters": "ab",
         "seed": 0,
-        "torch": torch.__version__,
         "threads": torch.get_num_threads(),
+        "versions": outcome.settings["versions"],
     }
+    assert outcome.settings["versions"]["torch"] == torch.__version__
     monkeypatch.setattr(torch, "get_num_threads", lambda: 7)
     with pytest.raises(InputError, match=r"threads = \d+, and this one has 7"):
         run(Letters(), tmp_path, show_progress=False)
+    monkeypatch.undo()
+    version = engine.importlib.metadata.version
+    for package in ("captum-layermask", "scikit-image", "pillow"):
+        monkeypatch.setattr(
+            engine.importlib.metadata, "version", lambda p, package=package: version(p) + "x" * (p == package)
+        )
+        with pytest.raises(InputError, match=rf"versions.{package} = .*, and this one has .*x"):
+            run(Letters(), tmp_path, show_progress=False)
 
 
 def test_vanished_samples_do_not_warn(tmp_path):
@@ -186,10 +238,10 @@ def test_vanished_samples_do_not_warn(tmp_path):
 
 def test_processes_share_the_images(tmp_path, monkeypatch):
     shares = []
-    monkeypatch.setattr(engine, "_gathered", lambda share, rank, count: shares.append(share) or shares)
+    monkeypatch.setattr(engine, "peers", lambda *_: nullcontext(lambda share: shares.append(share) or shares))
     experiments = [Letters(), Letters()]
     for rank in (1, 0):
-        monkeypatch.setattr(engine, "_processes", lambda rank=rank: _Processes(rank, 2))
+        monkeypatch.setattr(engine, "place_among_processes", lambda rank=rank: (rank, 2))
         outcome = run(experiments[rank], tmp_path, show_progress=False)
         assert (outcome is None) == (rank == 1)
     assert {image for image, _ in experiments[0].done} == {"banana", "date"}
@@ -197,17 +249,6 @@ def test_processes_share_the_images(tmp_path, monkeypatch):
     assert counts(outcome) == EXPECTED
     assert outcome.facts["units"] == 6
     assert outcome.facts["forward_seconds"] == 6.0
-
-
-class _Processes:
-    def __init__(self, *rank_and_count):
-        self.rank_and_count = rank_and_count
-
-    def __enter__(self):
-        return self.rank_and_count
-
-    def __exit__(self, *_):
-        pass
 
 
 def test_seeds_depend_on_the_parts_alone():
@@ -245,7 +286,7 @@ def in_one_go(tmp_path_factory):
 
 def assert_equal_runs(out, other):
     assert (out / "tables.md").read_bytes() == (other / "tables.md").read_bytes()
-    assert (out / "unreadable.parquet").read_bytes() == (other / "unreadable.parquet").read_bytes()
+    assert (out / "left_out.parquet").read_bytes() == (other / "left_out.parquet").read_bytes()
     parts = [pq.read_table(path) for path in (out / "records").glob("[0-9]*.parquet")]
     assert sum(part.num_rows for part in parts) == 6 * 4 * 3  # no unit was done twice
     assert recorded_units(out) == recorded_units(other)
@@ -267,9 +308,7 @@ def test_two_processes_end_with_the_same_tables_as_one(in_one_go, tmp_path):
     assert {path.name[0] for path in (tmp_path / "records").iterdir()} == {"0", "1"}
     assert_equal_runs(tmp_path, in_one_go / "out")
     assert done.stdout.count("## Accuracy: area under the curve") == 1
-    assert (
-        done.stderr.count("left out 1 images, which unreadable.parquet lists, first bee/01.png: cannot") == 1
-    )
+    assert done.stderr.count("left out 1 of 7, which left_out.parquet lists, first bee/01.png: cannot") == 1
 
 
 def test_a_process_that_dies_does_not_leave_the_others_waiting(in_one_go, tmp_path):
@@ -282,7 +321,9 @@ def test_a_process_that_dies_does_not_leave_the_others_waiting(in_one_go, tmp_pa
     killed = subprocess.Popen(
         command, env=environment | {"RANK": "1", "KILL_AT": "4"}, stderr=subprocess.DEVNULL
     )
-    waiting = subprocess.Popen(command, env=environment | {"RANK": "0"}, stderr=subprocess.PIPE, text=True)
+    waiting = subprocess.Popen(
+        command, env=environment | {"RANK": "0", "PATIENCE": "3"}, stderr=subprocess.PIPE, text=True
+    )
     try:
         _, error = waiting.communicate(timeout=240)
         assert killed.wait(timeout=60) == -signal.SIGKILL
@@ -290,5 +331,5 @@ def test_a_process_that_dies_does_not_leave_the_others_waiting(in_one_go, tmp_pa
         killed.kill()
         waiting.kill()
     assert waiting.returncode == 2, error
-    assert "error: another process of this run ended early" in error
+    assert "error: process 1 of 0 to 1 ended early" in error
     assert not (tmp_path / "tables.md").exists()

@@ -127,7 +127,7 @@ def test_the_tables_count_by_hand(tmp_path):
         ("red", "layer", "3", "0.000", "1.000", "+1.000", "6", "0.000", "0.000", "0"),
         ("red", "grey", "3", "1.000", "1.000", "+0.000", "6", "1.000", "0.000", "0"),
     ]
-    assert average.rows[0][2] == "0.400 [0.000, 0.800]"
+    assert average.rows[0][2] == "0.400 [–]"
 
 
 def test_accuracy_counts_objects_that_are_recognised_intact(tmp_path):
@@ -141,6 +141,17 @@ def test_accuracy_counts_objects_that_are_recognised_intact(tmp_path):
         ("red", "grey", "1", "1.000", "1.000", "+0.000", "1", "1.000", "1.000", "0"),
     ]
     assert report.facts["masks recognised intact"] == 1
+
+
+def test_an_interval_is_of_the_images_whose_object_is_recognised(tmp_path):
+    """Of twelve images two are recognised; masks are laid on others in all twelve."""
+    objects = [(1, (4, 4, 4, 4))] * 10 + [(0, (0, 0, 16, 16))] * 2
+    draw(tmp_path, objects, ground=(0.7, 0.3, 0.3))
+    report, _ = finished(shape(tmp_path, missing=("layer",), pairs=1), tmp_path / "out")
+    _, _, of_object, of_broken, difference, pairs, on_others, without, _ = report.tables[0].rows[0]
+    assert all(cell.endswith(" [–]") for cell in (of_object, of_broken, difference))
+    assert pairs == "12"
+    assert not any(cell.endswith(" [–]") for cell in (on_others, without))
 
 
 def test_without_labels_a_mask_has_the_classes_of_its_category(tmp_path):
@@ -197,7 +208,7 @@ def test_an_unreadable_partner_is_passed_over(tmp_path):
     (tmp_path / "images" / "green" / "01.png").write_bytes(b"not a picture")
     out = tmp_path / "out"
     outcome = run(shape(tmp_path, missing=("layer",), pairs=2), out, show_progress=False)
-    assert outcome.unreadable["image"].to_pylist() == ["green/01.png"]
+    assert outcome.left_out["image"].to_pylist() == ["green/01.png"]
     rows = outcome.records.to_pylist()
     assert {row["image"] for row in rows} == {"blue/02.png", "red/00.png", "yellow/03.png"}
     seen = [(row["image"], row["seen"]) for row in rows if row["unit"] == "layer"]
@@ -263,6 +274,35 @@ def test_a_way_that_leaks_is_given_each_image_that_it_hides(tmp_path):
     masked = [row for row in rows if row["unit"] == "blur"]
     assert len(masked) == 2 * 3
     assert all(CLASSES[row["prediction"]] == row["seen"].split("/")[0] for row in masked)
+
+
+def test_tables_and_figures_that_cannot_be_made_say_why(tmp_path):
+    draw(tmp_path, [(0, (0, 0, 16, 16))])
+    for path in (tmp_path / "images" / "red" / "00.png", tmp_path / "masks" / "00.red.png"):
+        with Image.open(path) as narrow:
+            wide = Image.new(narrow.mode, (96, 32))
+            wide.paste(narrow)
+        wide.save(path)
+    report, _ = finished(shape(tmp_path, missing=("layer",), pairs=1), tmp_path / "out")
+    assert [table.header for table in report.tables] == [(), ()]
+    assert all("every mask lies outside the crop" in table.caption for table in report.tables)
+    assert not report.figures
+    assert "There are no figures, since no object is recognised." in report.summary
+
+
+def test_an_example_that_was_damaged_since_gives_way_to_another(tmp_path):
+    draw(tmp_path, [(i, (0, 0, 16, 16)) for i in range(3)])
+    experiment = shape(tmp_path, missing=("layer",), pairs=0)
+    records = run(experiment, tmp_path / "out", show_progress=False).records
+    seen = []
+    for _ in experiment.images:
+        label = experiment.report(records).figures["examples"].get_label()
+        seen.append(label.removeprefix("What is left of ").partition(" under")[0])
+        (tmp_path / "images" / seen[-1]).write_bytes(b"damaged")
+    assert sorted(seen) == sorted(experiment.images)
+    report = experiment.report(records)
+    assert set(report.figures) == {"shape"}
+    assert report.facts["examples"].startswith("none: of the images that were recorded")
 
 
 def test_the_report_is_written(pictures, tmp_path):

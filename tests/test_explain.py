@@ -1,5 +1,7 @@
 """Explanations: Captum's methods, over probabilities, per segment."""
 
+import re
+
 import pytest
 import torch
 from captum._utils.models.linear_model import SkLearnRidge
@@ -166,6 +168,20 @@ def test_the_progress_bar_is_shown_on_request(forward, pixels, segments, capsys)
     assert "%" not in capsys.readouterr().err
     run(forward, pixels, segments, "lime", show_progress=True)
     assert "100%" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("perturbations_per_eval", [1, 4, 100])
+@pytest.mark.parametrize("method", METHODS)
+def test_the_progress_bar_ends_where_it_said(
+    forward, pixels, segments, method, perturbations_per_eval, capsys
+):
+    options = {"perturbations_per_eval": perturbations_per_eval, "show_progress": True}
+    run(forward, pixels, segments, method, **options)
+    bar = capsys.readouterr().err
+    seen = re.findall(r" (\d+)/(\d+) ", bar)
+    done, total = map(int, seen[-1])
+    assert done == total
+    assert {whole for _, whole in seen} == {str(total)}
 
 
 def test_segment_attributions_are_means_over_segments(forward, pixels, segments):

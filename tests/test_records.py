@@ -2,9 +2,9 @@
 
 import json
 import math
+import os
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from captum_layermask import InputError
@@ -12,6 +12,7 @@ from captum_layermask.evaluate import records
 from captum_layermask.evaluate.records import (
     Recorder,
     claim_folder,
+    locked,
     read_records,
     recorded_units,
     write_table,
@@ -97,18 +98,60 @@ def test_half_a_file_of_a_killed_process_does_not_disturb(tmp_path):
     assert recorded_units(tmp_path) == {("a", "x")}
 
 
-def test_a_damaged_file_is_named(tmp_path):
-    (tmp_path / "records").mkdir()
-    (tmp_path / "records" / "0-1.parquet").write_bytes(b"PAR1")
-    for read in (lambda: read_records(tmp_path, SCHEMA), lambda: recorded_units(tmp_path)):
-        with pytest.raises(InputError, match=r"0-1\.parquet' is damaged; delete it"):
+def readers(out):
+    return (lambda: read_records(out, SCHEMA), lambda: recorded_units(out))
+
+
+def test_every_single_bit_of_a_record_file_counts(tmp_path):
+    with Recorder(tmp_path, SCHEMA) as recorder:
+        recorder.add("a", "x", rows(1.0, 2.0))
+    (path,) = (tmp_path / "records").iterdir()
+    whole = path.read_bytes()
+    for place in range(len(whole)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << place % 8]) + whole[place + 1 :])
+        with pytest.raises(InputError, match=rf"{path.name}' is damaged; delete it"):
+            readers(tmp_path)[place % 2]()
+    path.write_bytes(whole)
+    assert read_records(tmp_path, SCHEMA).num_rows == 2
+
+
+@pytest.mark.parametrize("damage", [lambda whole: whole[:-1], lambda whole: b"", lambda whole: whole + b"\0"])
+def test_a_record_file_of_another_length_is_damaged(tmp_path, damage):
+    with Recorder(tmp_path, SCHEMA) as recorder:
+        recorder.add("a", "x", rows(1.0))
+    (path,) = (tmp_path / "records").iterdir()
+    path.write_bytes(damage(path.read_bytes()))
+    for read in readers(tmp_path):
+        with pytest.raises(InputError, match="is damaged; delete it"):
+            read()
+
+
+def test_a_record_file_under_another_name_is_not_trusted(tmp_path):
+    (tmp_path / "records" / "0-1.parquet").mkdir(parents=True)
+    for read in readers(tmp_path):
+        with pytest.raises(InputError, match=r"cannot read .*0-1\.parquet' \(Is a directory\)"):
+            read()
+    (tmp_path / "records" / "0-1.parquet").rmdir()
+    write_table(SCHEMA.empty_table(), tmp_path / "records" / "0-1.parquet")
+    for read in readers(tmp_path):
+        with pytest.raises(InputError, match=r"0-1\.parquet' is damaged"):
             read()
 
 
 def test_a_file_with_other_columns_is_refused(tmp_path):
-    write_table(pa.table({"image": ["a"], "unit": ["x"]}), tmp_path / "records" / "0-1.parquet")
+    with Recorder(tmp_path, pa.schema([("image", pa.string()), ("unit", pa.string())])) as recorder:
+        recorder.add("a", "x", [{}])
     with pytest.raises(InputError, match="other columns"):
         read_records(tmp_path, SCHEMA)
+
+
+def test_a_folder_may_have_a_name_that_is_no_text(tmp_path):
+    out = tmp_path / os.fsdecode(b"caf\xe9")
+    claim_folder(out, {"seed": 0})
+    with Recorder(out, SCHEMA) as recorder:
+        recorder.add("a", "x", rows(1.0))
+    assert recorded_units(out) == {("a", "x")}
+    write_table(SCHEMA.empty_table(), out / "x.parquet")
 
 
 def test_a_unit_that_two_runs_did_at_once_is_there_once(tmp_path):
@@ -147,6 +190,19 @@ def test_a_folder_belongs_to_one_setting(tmp_path):
     assert (tmp_path / "out" / "settings.json").read_bytes() == written
 
 
+def test_a_folder_belongs_to_one_run_at_a_time(tmp_path):
+    for _ in range(2):
+        with (
+            locked(tmp_path / "out"),
+            pytest.raises(InputError, match=r"another run is writing to .*out'"),
+            locked(tmp_path / "out"),
+        ):
+            pass
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot lock"), locked(tmp_path / "file"):
+        pass
+
+
 def test_records_without_settings_are_left_alone(tmp_path):
     with Recorder(tmp_path, SCHEMA) as recorder:
         recorder.add("a", "x", rows(1.0))
@@ -155,11 +211,12 @@ def test_records_without_settings_are_left_alone(tmp_path):
     assert not (tmp_path / "settings.json").exists()
 
 
-def test_settings_that_cannot_be_read_are_not_overwritten(tmp_path):
-    (tmp_path / "settings.json").write_text("{")
+@pytest.mark.parametrize("content", [b"{", b"\xff", b"[" * 100_000])
+def test_settings_that_cannot_be_read_are_not_overwritten(tmp_path, content):
+    (tmp_path / "settings.json").write_bytes(content)
     with pytest.raises(InputError, match=r"cannot read .*settings\.json"):
         claim_folder(tmp_path, {})
-    assert (tmp_path / "settings.json").read_text() == "{"
+    assert (tmp_path / "settings.json").read_bytes() == content
 
 
 def test_a_place_that_cannot_be_written_to_is_one_sentence(tmp_path):
@@ -171,11 +228,10 @@ def test_a_place_that_cannot_be_written_to_is_one_sentence(tmp_path):
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
-    def half(table, path):
-        path.write_bytes(b"PAR1")
+    def full(file):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(pq, "write_table", half)
+    monkeypatch.setattr(records.os, "fsync", full)
     with pytest.raises(InputError, match="No space left on device"):
         write_table(SCHEMA.empty_table(), tmp_path / "x.parquet")
     assert not list(tmp_path.iterdir())

@@ -12,12 +12,15 @@ from scipy import sparse, special
 
 from captum_layermask.errors import InputError
 
-__all__ = ["Interval", "Statistic", "bootstrap", "entropy", "mean", "ratio"]
+__all__ = ["FEWEST", "Interval", "Statistic", "bootstrap", "entropy", "mean", "ratio"]
 
 _Numbers = NDArray[np.float64]
 
 #: How often each of N images was drawn in each of R resamples, float R×N → the statistic of each, R×….
 Statistic = Callable[[_Numbers], _Numbers]
+
+#: An interval from fewer images says nothing: of one image it would have no width at all.
+FEWEST = 10
 
 #: Weights that are held at once; 32 MB.
 _WEIGHTS_AT_ONCE = 1 << 22
@@ -29,10 +32,11 @@ class Interval:
 
     Attributes:
         value: float, any shape (0-d for one number); NaN where there is none.
-        low: the interval's lower end, of the same shape.
-        high: the interval's upper end, of the same shape.
+        low: the interval's lower end, of the same shape; NaN where it is of fewer than 10 images.
+        high: the interval's upper end, likewise.
 
-    One number prints as ``0.540 [0.521, 0.561]``; a format, ``f"{interval:+.2f}"``, holds for all three.
+    One number prints as ``0.540 [0.521, 0.561]``; a format, ``f"{interval:+.2f}"``, holds for all three. Of
+    fewer than 10 images it prints as ``0.540 [–]``.
     """
 
     value: _Numbers
@@ -49,7 +53,7 @@ class Interval:
         if np.isnan(self.value):
             return "–"
         value, low, high = (format(float(number), numbers or ".3f") for number in self)
-        return f"{value} [{low}, {high}]"
+        return f"{value} [–]" if np.isnan(self.low) else f"{value} [{low}, {high}]"
 
     def __str__(self) -> str:
         return format(self)
@@ -59,6 +63,7 @@ def bootstrap(
     statistic: Statistic,
     images: int,
     *,
+    counted: ArrayLike | None = None,
     resamples: int = 1000,
     confidence: float = 0.95,
     seed: int = 0,
@@ -73,6 +78,7 @@ def bootstrap(
         statistic: weights R×N → R×…, ``mean`` and ``ratio`` make some. It is called with a row of ones for
             the value itself, then with some resamples at a time.
         images: N.
+        counted: bool N×…, of which images each number of the statistic is; None: of all.
         resamples: how many times N images are drawn.
         confidence: of the interval, in (0, 1).
         seed: of the resamples.
@@ -80,7 +86,7 @@ def bootstrap(
             a resample holds about 63 % of the images, so its entropy lies below that of all of them.
 
     Returns:
-        The statistic of the images as they are, and the interval's ends.
+        The statistic of the images as they are, and the interval's ends, where there are enough images.
 
     Raises:
         InputError: no images, no resamples, or a confidence outside (0, 1).
@@ -102,7 +108,8 @@ def bootstrap(
     value = np.asarray(statistic(np.ones((1, images))), float)[0]
     shift = value - drawn.mean(0) if recentred else 0.0
     low, high = _quantiles(drawn, (1 - confidence) / 2)
-    return Interval(value, low + shift, high + shift)
+    enough = (images if counted is None else np.asarray(counted, bool).sum(0)) >= FEWEST
+    return Interval(value, np.where(enough, low + shift, np.nan), np.where(enough, high + shift, np.nan))
 
 
 def mean(values: ArrayLike) -> Statistic:

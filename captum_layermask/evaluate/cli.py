@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +12,7 @@ import torch
 import typer
 
 from captum_layermask.errors import InputError, MissingPackageError
+from captum_layermask.evaluate.folders import require_outside
 from captum_layermask.evaluate.orders import ORDERS
 from captum_layermask.models import load_model
 from captum_layermask.removals import REMOVALS
@@ -45,7 +47,14 @@ _MASKS = "Folder of object masks <image>.<category>.png; white is the object."
 _Data = Annotated[
     Path,
     typer.Option(
-        help="Folder of images: a folder for each class, ImageNet's validation images, or <wnid>_*.JPEG."
+        help="Folder of images: a folder for each class, <wnid>_*.JPEG, or any images and their --labels."
+    ),
+]
+_Labels = Annotated[
+    Path | None,
+    typer.Option(
+        help="File of labels: lines of an image and its class, JSON, or Kaggle's LOC_val_solution.csv.",
+        show_default="as the folder tells",
     ),
 ]
 _Out = Annotated[
@@ -93,6 +102,7 @@ def curves(
             help="Folder of saliency maps, <image>.png or .npy.", show_default="gradients of the model"
         ),
     ] = None,
+    labels: _Labels = None,
     limit: _Limit = None,
     seed: _Seed = 0,
     threads: _Threads = None,
@@ -101,24 +111,27 @@ def curves(
     from captum_layermask.evaluate.curves import Curves
     from captum_layermask.evaluate.dataset import find_images
 
+    require_outside(out, data, saliency)
     _use_threads(threads)
     loaded = load_model(model)
-    outcome = _evaluate(
-        Curves(
-            loaded,
-            find_images(data, loaded.categories, saliency=saliency, limit=limit),
-            missing=_names(missing),
-            segments=_names(segments),
-            orders=_names(orders),
-            fractions=fractions,
-            n_segments=n_segments,
-            seed=seed,
-        ),
-        out,
+    experiment = Curves(
+        loaded,
+        find_images(data, loaded.categories, saliency=saliency, labels=labels, limit=limit),
+        missing=_names(missing),
+        segments=_names(segments),
+        orders=_names(orders),
+        fractions=fractions,
+        n_segments=n_segments,
+        seed=seed,
     )
+    outcome = _evaluate(experiment, out)
     if outcome is not None and outcome.facts["units"]:
-        seconds = 3 * 1000 * outcome.facts["loop_seconds"] / outcome.facts["units"]
-        typer.echo(f"1000 images × {fractions} fractions × 3 ways would take {seconds:.0f} s of processes")
+        each = len(experiment.units(experiment.images[0]))
+        seconds = 1000 * each * outcome.facts["loop_seconds"] / outcome.facts["units"]
+        typer.echo(
+            f"1000 images × {each} segmentations, orders and ways × {fractions} fractions would take "
+            f"{seconds:.0f} s of processes"
+        )
 
 
 @app.command()
@@ -129,6 +142,7 @@ def shape(
     model: _Model = "efficientnet-lite0",
     missing: _Missing = "layer,grey,black",
     pairs: Annotated[int, typer.Option(help="On how many images of other classes each mask is laid.")] = 8,
+    labels: _Labels = None,
     limit: _Limit = None,
     seed: _Seed = 0,
     threads: _Threads = None,
@@ -137,9 +151,10 @@ def shape(
     from captum_layermask.evaluate.dataset import find_images
     from captum_layermask.evaluate.shape import Shape
 
+    require_outside(out, data, masks)
     _use_threads(threads)
     loaded = load_model(model)
-    images = find_images(data, loaded.categories, masks=masks, limit=limit, labelled=False)
+    images = find_images(data, loaded.categories, masks=masks, labels=labels, limit=limit, labelled=False)
     _evaluate(Shape(loaded, images, missing=_names(missing), pairs=pairs, seed=seed), out)
 
 
@@ -160,6 +175,7 @@ def lime(
     ] = "10,20,30",
     mosaics: Annotated[int, typer.Option(help="Mosaics of four images for the Grid Pointing Game.")] = 30,
     batch_size: Annotated[int, typer.Option(help="Perturbed images per call of the model.")] = 16,
+    labels: _Labels = None,
     limit: _Limit = None,
     seed: _Seed = 0,
     threads: _Threads = None,
@@ -168,11 +184,12 @@ def lime(
     from captum_layermask.evaluate.dataset import find_images
     from captum_layermask.evaluate.lime import Lime
 
+    require_outside(out, data, masks)
     _use_threads(threads)
     loaded = load_model(model)
     experiment = Lime(
         loaded,
-        find_images(data, loaded.categories, masks=masks, limit=limit, labelled=False),
+        find_images(data, loaded.categories, masks=masks, labels=labels, limit=limit, labelled=False),
         missing=_names(missing),
         segments=_names(segments),
         n_segments=n_segments,
@@ -193,15 +210,15 @@ def _evaluate(experiment: Experiment, out: Path) -> Outcome | None:
     outcome = run(experiment, out)
     if outcome is None:
         return None
-    unreadable = outcome.unreadable.to_pylist()
+    left_out = outcome.left_out.to_pylist()
     if not outcome.records.num_rows:
-        reasons = "".join(f"; the first image: {row['reason']}" for row in unreadable[:1])
+        reasons = "".join(f"; {row['image']}, the first: {row['reason']}" for row in left_out[:1])
         raise InputError(f"not one image was left to evaluate{reasons}")
-    if unreadable:
-        first = unreadable[0]
+    if left_out:
+        first = left_out[0]
         typer.echo(
-            f"left out {len(unreadable)} images, which unreadable.parquet lists, first {first['image']}: "
-            f"{first['reason']}",
+            f"left out {len(left_out)} of {len(experiment.images)}, which left_out.parquet lists, first "
+            f"{first['image']}: {first['reason']}",
             err=True,
         )
     report = experiment.report(outcome.records)
@@ -210,7 +227,8 @@ def _evaluate(experiment: Experiment, out: Path) -> Outcome | None:
     typer.echo(f"# {report.title}\n\n{report.summary}\n")
     for table in report.tables:
         typer.echo(markdown(table))
-    typer.echo(f"{report.facts['images']} images; {_speed(outcome.facts)}; the page is {out / 'report.html'}")
+    page = _printable(out / "report.html")
+    typer.echo(f"{report.facts['images']} images; {_speed(outcome.facts)}; the page is {page}")
     return outcome
 
 
@@ -218,10 +236,15 @@ def _speed(facts: dict[str, Any]) -> str:
     if not facts["units"]:
         return "all was recorded before"
     loop, forwards = facts["loop_seconds"], facts["forward_seconds"]
-    return (
-        f"{facts['units']} units of work took {loop:.0f} s of processes ({facts['processes']}), "
-        f"{loop / forwards:.2f} times the {forwards:.0f} s in forwards"
+    times = (
+        f"{loop / forwards:.2f} times the {forwards:.0f} s in forwards" if forwards else "none in forwards"
     )
+    return f"{facts['units']} units of work took {loop:.0f} s of processes ({facts['processes']}), {times}"
+
+
+def _printable(path: Path) -> str:
+    """A path whose bytes are no UTF-8 would end the command where it is printed."""
+    return os.fsencode(path).decode(errors="replace")
 
 
 def _names(text: str) -> list[str]:

@@ -17,6 +17,8 @@ from torch import Tensor
 from captum_layermask.errors import InputError, require_known
 from captum_layermask.evaluate.curves_report import curves_report
 from captum_layermask.evaluate.dataset import Dataset
+from captum_layermask.evaluate.digests import settings_of_model
+from captum_layermask.evaluate.drawing import NO_EXAMPLE, first_opened
 from captum_layermask.evaluate.figures import plot_pictures, remaining_picture
 from captum_layermask.evaluate.orders import ORDERS, removal_order, segment_sums
 from captum_layermask.evaluate.report import Report
@@ -113,7 +115,7 @@ class Curves:
         self.n_segments, self.seed = n_segments, seed
         self.settings = {
             "experiment": self.name,
-            "model": model.name,
+            **settings_of_model(model),
             "data": {"images": len(data.images), "digest": data.digest},
             "missing": list(missing),
             "segments": list(segments),
@@ -140,7 +142,7 @@ class Curves:
         """Read the image, cut it into segments and put those in order.
 
         Raises:
-            InputError: the image or its saliency map cannot be read.
+            LeftOutError: the image or its saliency map cannot be read.
         """
         pixels = self.data.pixels(image, self.model.preprocess)
         saliency = self._saliency(image, pixels)
@@ -188,8 +190,10 @@ class Curves:
     def report(self, records: pa.Table) -> Report:
         """Tables 1 and 3, Fig. 4, what is behind them, and an example."""
         report = curves_report(records, self.settings, len(self.model.categories))
-        examples = self._examples(records["image"][0].as_py())
-        return dataclasses.replace(report, figures={**report.figures, "examples": examples})
+        opened = first_opened(records["image"].unique().to_pylist(), self.open)
+        if opened is None:
+            return dataclasses.replace(report, facts={**report.facts, "examples": NO_EXAMPLE})
+        return dataclasses.replace(report, figures={**report.figures, "examples": self._examples(opened)})
 
     def _visible(self, opened: _Opened, segmentation: str, order: str) -> Tensor:
         """What is left after each fraction: bool F×1×H×W."""
@@ -198,9 +202,8 @@ class Curves:
         removed = torch.tensor([_share(step, self.steps, count) for step in range(self.steps + 1)])
         return places >= removed.view(-1, 1, 1, 1)
 
-    def _examples(self, image: str) -> Figure:
+    def _examples(self, opened: _Opened) -> Figure:
         """One image in all ways of the first segmentation and order, then the first way in all others."""
-        opened = self.open(image)
         conditions = list(opened.places)
         shown = [(*conditions[0], way) for way in self.missing]
         shown += [(*condition, self.missing[0]) for condition in conditions[1:]]
@@ -217,7 +220,9 @@ class Curves:
             for segmentation, order, way in shown
         }
         columns = [f"{step / self.steps:.3g} removed" for step in steps]
-        return plot_pictures(rows, columns, f"What is left of {image} as more and more of it is removed.")
+        return plot_pictures(
+            rows, columns, f"What is left of {opened.image} as more and more of it is removed."
+        )
 
     def _forward_for(self, opened: _Opened, segmentation: str, way: str) -> RemovalForward:
         if way in self._forwards:

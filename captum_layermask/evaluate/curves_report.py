@@ -10,16 +10,19 @@ import pyarrow as pa
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from captum_layermask.evaluate.bootstrap import Interval, Statistic, bootstrap, entropy, mean
+from captum_layermask.evaluate.bootstrap import FEWEST, Interval, Statistic, bootstrap, entropy, mean
 from captum_layermask.evaluate.figures import plot_curves
 from captum_layermask.evaluate.orders import ORDERS
-from captum_layermask.evaluate.report import Report, Table
+from captum_layermask.evaluate.report import Report, Table, absent
 from captum_layermask.evaluate.titles import in_paper_order, segmentation_title, way_title
 from captum_layermask.metrics import area_under_curve
 from captum_layermask.wordnet import wnids, wu_palmer_table
 
 __all__ = ["curves_report"]
 
+_SIMILARITY = "WordNet similarity"
+_LEAD = "Accuracy: lead of layer masking"
+_INTERVALS = f"with 95 % intervals, [–] below {FEWEST} images"
 _VANISHED = "Vanished: samples of which nothing visible reached the head of the network."
 
 _SALIENCY = {
@@ -46,14 +49,17 @@ def curves_report(records: pa.Table, settings: Mapping[str, Any], classes: int) 
     }
     if classes == len(wnids()):
         similarity = wu_palmer_table()[results.predicted, results.label]
-        measures["WordNet similarity"] = results.measure(mean(similarity))
+        measures[_SIMILARITY] = results.measure(mean(similarity))
     unchanged = results.predicted == results.predicted[..., :1]
     measures["Unchanged predictions"] = results.measure(mean(unchanged))
     lead = results.lead()
     tables = [
         *(_areas(results, name, measure) for name, measure in measures.items()),
+        *([] if _SIMILARITY in measures else [_no_similarity(classes)]),
         _averages(results, measures),
-        *([_leads(results, lead)] if lead is not None else []),
+        _leads(results, lead)
+        if lead is not None
+        else absent(_LEAD, "it takes layer masking and another way"),
         _accuracies(results, measures["Accuracy"]),
         _vanished(results),
     ]
@@ -113,13 +119,21 @@ class _Results:
         return [way for way in self.ways if way != "layer"]
 
 
+def _area_title(name: str) -> str:
+    return f"{name}: area under the curve"
+
+
+def _no_similarity(classes: int) -> Table:
+    return absent(_area_title(_SIMILARITY), f"WordNet knows ImageNet's classes, and the model has {classes}")
+
+
 def _areas(results: _Results, name: str, measure: Interval) -> Table:
     unit = {"Class entropy": ", in nats, at most the logarithm of the number of images or of classes"}
     return Table(
-        title=f"{name}: area under the curve",
+        title=_area_title(name),
         caption=(
             f"{name}{unit.get(name, '')}: area under the curve against the fraction of segments removed, "
-            f"with 95 % intervals. The paper's Table 1. {_VANISHED}"
+            f"{_INTERVALS}. The paper's Table 1. {_VANISHED}"
         ),
         header=("missing", *map(_condition, results.conditions), "vanished"),
         rows=tuple(
@@ -137,7 +151,7 @@ def _averages(results: _Results, measures: Mapping[str, Interval]) -> Table:
     return Table(
         title="Areas under the curves, averaged",
         caption=(
-            "The tables above, averaged over all segmentations and orders, with 95 % intervals. "
+            f"The tables above, averaged over all segmentations and orders, {_INTERVALS}. "
             f"The paper's Table 3. {_VANISHED}"
         ),
         header=("missing", *measures, "vanished"),
@@ -154,10 +168,10 @@ def _averages(results: _Results, measures: Mapping[str, Interval]) -> Table:
 
 def _leads(results: _Results, lead: Interval) -> Table:
     return Table(
-        title="Accuracy: lead of layer masking",
+        title=_LEAD,
         caption=(
-            "Area under the accuracy of layer masking minus that of the other way on the same images, with "
-            f"95 % intervals of the difference. {_VANISHED} In both ways together."
+            "Area under the accuracy of layer masking minus that of the other way on the same images, "
+            f"{_INTERVALS}. {_VANISHED} In both ways together."
         ),
         header=("above", *map(_condition, results.conditions), "vanished"),
         rows=tuple(
@@ -250,7 +264,7 @@ def _summary(
 def _facts(results: _Results, settings: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "images": len(results.images),
-        "unreadable": settings["data"]["images"] - len(results.images),
+        "left out": settings["data"]["images"] - len(results.images),
         "samples": int(results.predicted.size),
         "vanished": {way: int(results.vanished[:, row].sum()) for row, way in enumerate(results.ways)},
         "segments": {name: round(count, 1) for name, count in _segment_counts(results).items()},

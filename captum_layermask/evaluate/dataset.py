@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -16,13 +15,16 @@ from PIL import Image
 from torch import Tensor
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
-from captum_layermask.errors import InputError
+from captum_layermask.errors import InputError, LeftOutError
 from captum_layermask.evaluate.arrays import read_array
+from captum_layermask.evaluate.digests import digest_of_files
+from captum_layermask.evaluate.folders import existing_folder, files_of
 from captum_layermask.evaluate.labels import LAYOUTS, labels_of
 from captum_layermask.images import read_grey, read_image
 
 __all__ = ["Dataset", "find_images"]
 
+T = TypeVar("T")
 _Preprocess = Callable[[Image.Image], Tensor]
 
 
@@ -32,15 +34,17 @@ class Dataset:
 
     Attributes:
         folder: where they lie.
-        images: ids, sorted: paths relative to the folder, with ``/``.
-        labels: id → class index; empty where the folder does not tell classes.
+        images: ids, sorted: paths relative to the folder, with ``/`` (``folders.files_of``).
+        files: id → file.
+        labels: id → class index; empty where nothing tells classes.
         masks: id → category → file of the mask of all its objects; without the images that have none.
         saliency_maps: id → file; empty where no maps were given.
-        digest: 64 hexadecimal digits, of the ids, the labels, and the names and sizes of all files.
+        digest: 64 hexadecimal digits, of the ids, the labels, and the names and bytes of all files.
     """
 
     folder: Path
     images: tuple[str, ...]
+    files: Mapping[str, Path]
     labels: Mapping[str, int]
     masks: Mapping[str, Mapping[str, Path]]
     saliency_maps: Mapping[str, Path]
@@ -58,7 +62,7 @@ class Dataset:
             Float 1×3×H×W in [0, 1].
 
         Raises:
-            InputError: the file cannot be read.
+            LeftOutError: the file cannot be read.
         """
         return preprocess(self._picture(image))
 
@@ -74,14 +78,14 @@ class Dataset:
             Bool 1×1×H×W, true where the mask is at least half white.
 
         Raises:
-            InputError: the file cannot be read, has another size than the image, or has no white pixel.
+            LeftOutError: the file cannot be read, has another size than the image, or has no white pixel.
         """
         path = self.masks[image][category]
-        mask = read_grey(path)
+        mask = _read(read_grey, path)
         height, width = mask.shape
         _check_size(path, (width, height), self._picture(image).size)
         if mask.max() < 0.5:
-            raise InputError(
+            raise LeftOutError(
                 f"{str(path)!r} has no white pixel; draw objects with 255 (or 65535 in 16 bits), not with 1."
             )
         return preprocess(_eight_bits(mask))[:, :1] >= 0.5
@@ -100,7 +104,7 @@ class Dataset:
             Float 1×1×H×W, not negative, on any scale.
 
         Raises:
-            InputError: the file cannot be read, has another size, or values that are negative or not finite.
+            LeftOutError: the file cannot be read, has another size, or values below 0 or not finite.
         """
         path = self.saliency_maps[image]
         values = _map_values(path)
@@ -112,7 +116,7 @@ class Dataset:
         return preprocess(_eight_bits(values / (values.max() or 1)))[:, :1]
 
     def _picture(self, image: str) -> Image.Image:
-        return read_image(self.folder / image, said=self._said)
+        return _read(lambda path: read_image(path, said=self._said), self.files[image])
 
 
 def find_images(
@@ -121,14 +125,15 @@ def find_images(
     *,
     masks: str | Path | None = None,
     saliency: str | Path | None = None,
+    labels: str | Path | None = None,
     limit: int | None = None,
     labelled: bool = True,
 ) -> Dataset:
     """Find the images of a folder, and what class each is of.
 
-    Three layouts tell classes (``labels.labels_of``): a folder for each class, named by its wnid (for models
-    of ImageNet's 1000 classes), class name or index; ImageNet's own validation images,
-    ``ILSVRC2012_val_*.JPEG``, with the devkit's or Kaggle's labels; files named ``<wnid>_*.JPEG``.
+    Two layouts tell classes: a folder for each class, named by its wnid (for models of ImageNet's 1000
+    classes), class name or index; files named ``<wnid>_*.JPEG``. A file of labels tells those of any images.
+    Links are followed.
 
     Args:
         folder: where the images lie.
@@ -137,42 +142,55 @@ def find_images(
             without its suffix, and white is the object. They lie in the folder itself, or in the same
             subfolders as the images.
         saliency: folder of saliency maps, ``<image>.png`` or ``<image>.npy`` (H×W), which lie likewise.
+        labels: a file of labels (``labels.read_labels``).
         limit: take so many images, spread evenly over the sorted ones.
         labelled: whether a folder that does not tell classes is an error.
 
     Raises:
-        InputError: no folder, no images, no classes, no mask of any image, an image without a saliency map,
-            or a limit below 1.
-        UnknownNameError: a folder's name is no class of the model.
+        InputError: no folder, no images, no classes, no mask of any image, an image without a saliency map
+            or a label, a limit below 1, or a folder that cannot be listed.
+        UnknownNameError: a folder's name or a label is no class of the model.
     """
-    folder = _folder(folder)
-    images = [file for file in _files(folder) if file.lower().endswith(IMG_EXTENSIONS)]
+    folder = existing_folder(folder)
+    files = files_of(folder, *IMG_EXTENSIONS)
+    images = list(files)
     if not images:
         raise InputError(f"there are no images in {str(folder)!r}; give {LAYOUTS}.")
     if limit is not None and limit < 1:
         raise InputError(f"the limit is {limit}; give at least 1 image.")
     if limit is not None and limit < len(images):
         images = [images[place * len(images) // limit] for place in range(limit)]
-    labels = labels_of(folder, images, categories)
-    if labelled and not labels:
+    label_of = labels_of(images, categories, labels)
+    if labelled and not label_of:
         raise InputError(f"cannot tell the classes of the images in {str(folder)!r}; give {LAYOUTS}.")
-    masks_of = {} if masks is None else _masks(images, _folder(masks))
-    maps = {} if saliency is None else _saliency_maps(images, _folder(saliency))
-    digest = hashlib.sha256()
-    for image in images:
-        files = [folder / image, *masks_of.get(image, {}).values(), *([maps[image]] if maps else [])]
-        sizes = [(file.name, file.stat().st_size) for file in files]
-        digest.update(repr((image, labels.get(image), sizes)).encode())
-    return Dataset(folder, tuple(images), labels, masks_of, maps, digest.hexdigest())
+    masks_of = {} if masks is None else _masks(images, existing_folder(masks))
+    maps = {} if saliency is None else _saliency_maps(images, existing_folder(saliency))
+    read = [
+        (repr((image, label_of.get(image), what)), path)
+        for image in images
+        for what, path in (
+            ("image", files[image]),
+            *sorted(masks_of.get(image, {}).items()),
+            *([(maps[image].suffix, maps[image])] if maps else []),
+        )
+    ]
+    return Dataset(
+        folder,
+        tuple(images),
+        {image: files[image] for image in images},
+        label_of,
+        masks_of,
+        maps,
+        digest_of_files(read),
+    )
 
 
 def _masks(images: Sequence[str], folder: Path) -> dict[str, dict[str, Path]]:
     masks: dict[str, dict[str, Path]] = {}
-    for file in _files(folder, ".png"):
-        path = PurePosixPath(file)
-        name, _, category = path.stem.rpartition(".")
+    for file, path in files_of(folder, ".png").items():
+        name, _, category = PurePosixPath(file).stem.rpartition(".")
         if name:
-            masks.setdefault(str(path.with_name(name)), {})[category] = folder / file
+            masks.setdefault(str(PurePosixPath(file).with_name(name)), {})[category] = path
     found = _by_image(images, masks)
     if not found:
         raise InputError(
@@ -183,8 +201,8 @@ def _masks(images: Sequence[str], folder: Path) -> dict[str, dict[str, Path]]:
 
 
 def _saliency_maps(images: Sequence[str], folder: Path) -> dict[str, Path]:
-    files = _files(folder, ".png", ".npy")
-    maps = _by_image(images, {str(PurePosixPath(file).with_suffix("")): folder / file for file in files})
+    files = files_of(folder, ".png", ".npy")
+    maps = _by_image(images, {str(PurePosixPath(file).with_suffix("")): path for file, path in files.items()})
     for image in images:
         if image not in maps:
             raise InputError(
@@ -213,10 +231,10 @@ def _by_image(images: Sequence[str], found: Mapping[str, Any]) -> dict[str, Any]
 
 def _map_values(path: Path) -> NDArray[np.float32]:
     if path.suffix.lower() == ".png":
-        return read_grey(path)
-    values = read_array(path)
+        return _read(read_grey, path)
+    values = _read(read_array, path)
     if values.ndim != 2 or 0 in values.shape or not np.isfinite(values).all() or values.min() < 0:
-        raise InputError(
+        raise LeftOutError(
             f"{str(path)!r} is no saliency map; give an array H×W of finite numbers that are not negative."
         )
     return values
@@ -229,25 +247,14 @@ def _eight_bits(values: NDArray[np.float32]) -> Image.Image:
 
 def _check_size(path: Path, size: tuple[int, int], of_image: tuple[int, int]) -> None:
     if size != of_image:
-        raise InputError(
+        raise LeftOutError(
             f"{str(path)!r} is {size[0]}×{size[1]} pixels and its image {of_image[0]}×{of_image[1]}; give it "
             "the size of the image."
         )
 
 
-def _folder(path: str | Path) -> Path:
-    folder = Path(path)
-    if not folder.is_dir():
-        raise InputError(f"there is no folder {str(path)!r}; give the path of one.")
-    return folder
-
-
-def _files(folder: Path, *suffixes: str) -> list[str]:
-    """Paths of the files of a folder, relative to it and sorted, without hidden ones."""
-    paths = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
-    return sorted(
-        path.as_posix()
-        for path in paths
-        if not any(part.startswith(".") for part in path.parts)
-        and (not suffixes or path.suffix.lower() in suffixes)
-    )
+def _read(read: Callable[[Path], T], path: Path) -> T:
+    try:
+        return read(path)
+    except InputError as error:
+        raise LeftOutError(str(error)) from error

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar
 
 import numpy as np
 from torch import Tensor
 
-from captum_layermask.errors import InputError
+from captum_layermask.errors import LeftOutError
 from captum_layermask.evaluate.dataset import Dataset
 from captum_layermask.models import LoadedModel
 
-__all__ = ["readable", "shuffled"]
+__all__ = ["NO_EXAMPLE", "first_opened", "readable", "shuffled"]
+
+#: What a report says in place of its example pictures.
+NO_EXAMPLE = "none: of the images that were recorded none can be opened any more"
+
+_Opened = TypeVar("_Opened")
 
 
 def shuffled(images: Sequence[str], seed: int) -> Iterator[str]:
@@ -28,6 +34,16 @@ def readable(images: Iterable[str], data: Dataset, model: LoadedModel) -> Iterat
     for image in images:
         try:
             pixels = data.pixels(image, model.preprocess)
-        except InputError:
+        except LeftOutError:
             continue
         yield image, pixels
+
+
+def first_opened(images: Iterable[str], open_: Callable[[str], _Opened]) -> _Opened | None:
+    """The first of some recorded images that can still be opened, for an example; None if none can."""
+    for image in images:
+        try:
+            return open_(image)
+        except LeftOutError:
+            continue
+    return None

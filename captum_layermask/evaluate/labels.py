@@ -1,61 +1,133 @@
-"""The layout of a folder tells what class each of its images is of."""
+"""What class each image of a folder is of: its layout tells, or a file of labels."""
 
 from __future__ import annotations
 
 import csv
 import functools
+import io
+import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-
-import scipy.io
+from typing import Any
 
 from captum_layermask.errors import InputError
 from captum_layermask.models import find_class
 from captum_layermask.wordnet import wnid_index, wnids
 
-__all__ = ["LAYOUTS", "labels_of"]
+__all__ = ["LAYOUTS", "labels_of", "read_labels"]
 
-#: The layouts, in words.
+#: What tells classes, in words.
 LAYOUTS = (
-    "a folder for each class, named by its wnid, class name or index; ImageNet's own validation images with "
-    "their labels; or files named <wnid>_*.JPEG"
+    "a folder for each class, named by its wnid, class name or index; files named <wnid>_*.JPEG; or any "
+    "images and a file of their labels"
 )
 
-_VALIDATION_IMAGE = re.compile(r"ILSVRC2012_val_\d{8}\.\w+")
+#: Letters of a label. Numbers and near matches of a name take the longer, the longer it is.
+_LONGEST = 1000
+
 _WNID = re.compile(r"n\d{8}")
 
 
-def labels_of(folder: Path, images: Sequence[str], categories: Sequence[str]) -> dict[str, int]:
-    """The class index of each image, or nothing where the layout does not tell classes.
+def labels_of(
+    images: Sequence[str], categories: Sequence[str], labels: str | Path | None = None
+) -> dict[str, int]:
+    """The class index of each image, or nothing where neither the layout nor a file tells classes.
 
     Args:
-        folder: where the images lie. The labels of ImageNet's validation images are looked for there and
-            up to three folders above: the devkit's ``ILSVRC2012_validation_ground_truth.txt`` and
-            ``meta.mat``, also in folders ``data`` and ``*devkit*/data``; or Kaggle's
-            ``LOC_val_solution.csv``.
-        images: paths relative to the folder, with ``/``.
+        images: paths relative to their folder, with ``/``.
         categories: names of the model's classes.
+        labels: a file of labels (``read_labels``); it takes the place of the layout.
 
     Raises:
-        InputError: ImageNet's classes and a model of others, or no labels for validation images.
-        UnknownNameError: a folder's name is no class of the model.
+        InputError: ImageNet's classes and a model of others, a file of labels that cannot be read or lacks
+            an image.
+        UnknownNameError: a folder's name or a label is no class of the model.
     """
     paths = [PurePosixPath(image) for image in images]
     flat = all(len(path.parts) == 1 for path in paths)
     index = functools.cache(functools.partial(_class_index, categories=categories))
-    label: Callable[[PurePosixPath], int]
-    if flat and all(_VALIDATION_IMAGE.fullmatch(path.name) for path in paths):
-        _require_imagenet(categories)
-        truth = _validation_labels(folder)
-        label = functools.partial(_validation_label, truth)
+    name: Callable[[PurePosixPath], str]
+    if labels is not None:
+        name = functools.partial(_label, read_labels(labels), Path(labels))
     elif flat and all(_WNID.fullmatch(_before_underscore(path)) for path in paths):
-        label = lambda path: index(_before_underscore(path))  # noqa: E731
+        name = _before_underscore
     elif all(len(path.parts) > 1 for path in paths):
-        label = lambda path: index(path.parts[0])  # noqa: E731
+        name = lambda path: path.parts[0]  # noqa: E731
     else:
         return {}
-    return {image: label(path) for image, path in zip(images, paths, strict=True)}
+    return {image: index(name(path)) for image, path in zip(images, paths, strict=True)}
+
+
+def read_labels(path: str | Path) -> dict[str, str]:
+    """Read a file of labels: image → wnid, class name or class index, as the file spells them.
+
+    Three forms, told apart by the file's suffix, all in UTF-8:
+
+    * ``.json``: one object, ``{"a.jpg": "n02123045", "b.jpg": 281}``;
+    * ``.csv``: Kaggle's ``LOC_val_solution.csv``, with columns ``ImageId`` and ``PredictionString``, whose
+      first word is a wnid;
+    * any other: a line for each image, its name and its class, with a tab between them, or else a space.
+
+    Images are named by their path in the folder of images, or by their name alone, with or without suffix.
+
+    Raises:
+        InputError: the file cannot be read, or names an image twice, or gives a label of over 1000 letters.
+    """
+    path = Path(path)
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+        pairs = list(_FORMS.get(path.suffix.lower(), _from_lines)(text))
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise InputError(f"cannot read the labels {str(path)!r} ({reason}); give a readable file.") from error
+    except (ValueError, LookupError, AttributeError, TypeError, RecursionError, csv.Error) as error:
+        raise InputError(
+            f"cannot read labels from {str(path)!r}; give lines of an image and its class, a JSON object "
+            '{"image": "class"}, or Kaggle\'s LOC_val_solution.csv.'
+        ) from error
+    labels: dict[str, str] = {}
+    for image, name in pairs:
+        if len(name) > _LONGEST:
+            raise InputError(f"{str(path)!r} gives {image!r} a label of {len(name)} letters; give a class.")
+        if labels.setdefault(image, name) != name:
+            raise InputError(f"{str(path)!r} gives two labels for {image!r}; give one for each image.")
+    return labels
+
+
+class _Object(list[tuple[str, Any]]):
+    """A JSON object as its pairs: a dict would keep the last of equal names without a word."""
+
+
+def _from_json(text: str) -> Iterator[tuple[str, str]]:
+    pairs = json.loads(text, object_pairs_hook=_Object)
+    if not isinstance(pairs, _Object):
+        raise ValueError("not an object")
+    for image, name in pairs:
+        if isinstance(name, bool) or not isinstance(name, int | str):
+            raise ValueError("neither a name nor an index")
+        yield image, str(name)
+
+
+def _from_csv(text: str) -> Iterator[tuple[str, str]]:
+    for row in csv.DictReader(io.StringIO(text, newline="")):
+        yield row["ImageId"], row["PredictionString"].split()[0]
+
+
+def _from_lines(text: str) -> Iterator[tuple[str, str]]:
+    for line in filter(None, map(str.strip, text.splitlines())):
+        image, name = line.split("\t" if "\t" in line else None, 1)
+        yield image.strip(), name.strip()
+
+
+_FORMS: Mapping[str, Callable[[str], Iterator[tuple[str, str]]]] = {".json": _from_json, ".csv": _from_csv}
+
+
+def _label(labels: Mapping[str, str], file: Path, image: PurePosixPath) -> str:
+    for spelling in (str(image), str(image.with_suffix("")), image.name, image.stem):
+        if spelling in labels:
+            return labels[spelling]
+    raise InputError(f"there is no label of {str(image)!r} in {str(file)!r}; give those of all images.")
 
 
 def _before_underscore(path: PurePosixPath) -> str:
@@ -75,53 +147,3 @@ def _require_imagenet(categories: Sequence[str]) -> None:
             f"the images are of ImageNet's {len(wnids())} classes and the model knows {len(categories)}; "
             "give images of the model's classes, in folders named after them."
         )
-
-
-def _validation_labels(folder: Path) -> dict[str, int]:
-    """Name of a validation image, without its suffix → class index."""
-    bases = [folder, *folder.resolve().parents[:3]]
-    for base in bases:
-        for place in (base, base / "data", *sorted(base.glob("*devkit*/data"))):
-            truth, meta = place / "ILSVRC2012_validation_ground_truth.txt", place / "meta.mat"
-            if truth.is_file() and meta.is_file():
-                return _read_devkit(truth, meta)
-        if (base / "LOC_val_solution.csv").is_file():
-            return _read_kaggle(base / "LOC_val_solution.csv")
-    raise InputError(
-        f"the labels of the validation images in {str(folder)!r} are missing; put the devkit's "
-        "ILSVRC2012_validation_ground_truth.txt and meta.mat, or Kaggle's LOC_val_solution.csv, beside them."
-    )
-
-
-def _read_devkit(truth: Path, meta: Path) -> dict[str, int]:
-    try:
-        synsets = scipy.io.loadmat(meta, squeeze_me=True)["synsets"]
-        indices = {
-            int(synset["ILSVRC2012_ID"]): wnid_index(str(synset["WNID"]))
-            for synset in synsets
-            if int(synset["num_children"]) == 0
-        }
-        ids = map(int, truth.read_text().split())
-        return {f"ILSVRC2012_val_{number:08d}": indices[id_] for number, id_ in enumerate(ids, 1)}
-    except (OSError, LookupError, TypeError, ValueError, scipy.io.matlab.MatReadError) as error:
-        raise InputError(
-            f"cannot read labels from {str(truth)!r} and {str(meta)!r}; give them as the devkit has them."
-        ) from error
-
-
-def _read_kaggle(path: Path) -> dict[str, int]:
-    try:
-        with path.open(newline="") as file:
-            return {
-                row["ImageId"]: wnid_index(row["PredictionString"].split()[0]) for row in csv.DictReader(file)
-            }
-    except (OSError, LookupError, AttributeError, ValueError) as error:
-        raise InputError(f"cannot read labels from {str(path)!r}; give it as Kaggle has it.") from error
-
-
-def _validation_label(truth: Mapping[str, int], path: PurePosixPath) -> int:
-    if path.stem not in truth:
-        raise InputError(
-            f"there is no label of the validation image {path.name!r}; give those of all images."
-        )
-    return truth[path.stem]

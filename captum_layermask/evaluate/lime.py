@@ -13,9 +13,10 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from captum_layermask.errors import InputError, require_known
+from captum_layermask.errors import InputError, LeftOutError, require_known
 from captum_layermask.evaluate.dataset import Dataset
-from captum_layermask.evaluate.drawing import readable, shuffled
+from captum_layermask.evaluate.digests import settings_of_model
+from captum_layermask.evaluate.drawing import NO_EXAMPLE, first_opened, readable, shuffled
 from captum_layermask.evaluate.figures import as_picture, attribution_picture, plot_pictures
 from captum_layermask.evaluate.lime_report import RANKS, WHOLE, Results
 from captum_layermask.evaluate.mosaics import Candidate, choose_cells, mosaic
@@ -125,7 +126,7 @@ class Lime:
         self.forward_seconds = 0.0
         self.settings = {
             "experiment": self.name,
-            "model": model.name,
+            **settings_of_model(model),
             "data": {"images": len(data.images), "digest": data.digest},
             "missing": list(missing),
             "segments": list(segments),
@@ -165,7 +166,7 @@ class Lime:
         """Pixels, segments, what to explain and, if known, where it is.
 
         Raises:
-            InputError: the image or a mask cannot be read, or no four images make a mosaic.
+            LeftOutError: the image or a mask cannot be read, or no four images make a mosaic.
         """
         if image in self._mosaics:
             cells = choose_cells(self._candidates(image))
@@ -216,6 +217,7 @@ class Lime:
     def report(self, records: pa.Table) -> Report:
         """Table 2, the same for every k, and the Grid Pointing Game."""
         results = Results(records, self._ways, self._segmentations, self._top)
+        figures, no_examples = self._figures(results)
         return Report(
             title=f"LIME under {len(self._ways)} ways to remove pixels: {self._model.name}",
             summary=(
@@ -229,7 +231,7 @@ class Lime:
                 )
             ),
             tables=results.tables(),
-            figures=self._figures(results),
+            figures=figures,
             facts={
                 "images": len(results.images),
                 "images left out": results.left_out,
@@ -239,6 +241,7 @@ class Lime:
                 "seconds of each explanation": round(results.seconds / max(1, results.explanations), 3),
                 "seconds of all explanations": round(results.seconds, 1),
                 "vanished": {way_title(way): results.vanished(way) for way in self._ways},
+                **no_examples,
             },
         )
 
@@ -328,38 +331,53 @@ class Lime:
                 measures[f"jaccard_{k}"] = float(top_k_jaccard(importance, segments, opened.object, k))
         return measures
 
-    def _figures(self, results: Results) -> dict[str, Figure]:
-        figures = {}
+    def _figures(self, results: Results) -> tuple[dict[str, Figure], dict[str, str]]:
+        """The figures, and facts that say which pictures there cannot be."""
+        figures, facts = {}, {}
+
+        def opened_as_recorded(image: str) -> _Opened:
+            opened = self.open(image)
+            if opened.targets != tuple(results.targets(image)):
+                raise LeftOutError(f"{image} would be made of other images than those that were explained.")
+            return opened
+
         if results.images:
             figures["ablation"] = results.figure()
-            image = results.images[0]
-            (label,) = (self._model.categories[target] for target in results.targets(image))
-            columns = [(segmentation_title(name), name, WHOLE) for name in self._segmentations]
-            caption = f"{image} and explanations of “{label}”. {_COLOURS}"
-            figures["explanations"] = self._pictures(results, image, columns, caption)
+            opened = first_opened(results.images, opened_as_recorded)
+            if opened is None:
+                facts["examples"] = NO_EXAMPLE
+            else:
+                columns = [(segmentation_title(name), name, WHOLE) for name in self._segmentations]
+                label = self._model.categories[opened.targets[0]]
+                caption = f"{opened.image} and explanations of “{label}”. {_COLOURS}"
+                figures["explanations"] = self._pictures(results, opened, columns, caption)
         if results.mosaics:
-            image, name = results.mosaics[0], self._segmentations[0]
-            columns = [
-                (self._model.categories[target], name, cell)
-                for cell, target in enumerate(results.targets(image))
-            ]
-            caption = (
-                "A mosaic and explanations of its four classes in reading order "
-                f"({segmentation_title(name)}). {_COLOURS}"
-            )
-            figures["mosaic"] = self._pictures(results, image, columns, caption)
-        return figures
+            opened = first_opened(results.mosaics, opened_as_recorded)
+            if opened is None:
+                facts["example of a mosaic"] = NO_EXAMPLE
+            else:
+                name = self._segmentations[0]
+                columns = [
+                    (self._model.categories[target], name, cell) for cell, target in enumerate(opened.targets)
+                ]
+                caption = (
+                    "A mosaic and explanations of its four classes in reading order "
+                    f"({segmentation_title(name)}). {_COLOURS}"
+                )
+                figures["mosaic"] = self._pictures(results, opened, columns, caption)
+        return figures, facts
 
     def _pictures(
-        self, results: Results, image: str, columns: Sequence[tuple[str, str, int]], caption: str
+        self, results: Results, opened: _Opened, columns: Sequence[tuple[str, str, int]], caption: str
     ) -> Figure:
         """An image, and for each way its explanations: title, segmentation and cell of each column."""
-        opened = self.open(image)
         rows = {
             way_title(way): [
                 as_picture(opened.pixels),
                 *(
-                    attribution_picture(results.importance(image, name, way, cell), opened.segments[name])
+                    attribution_picture(
+                        results.importance(opened.image, name, way, cell), opened.segments[name]
+                    )
                     for _, name, cell in columns
                 ),
             ]

@@ -10,9 +10,9 @@ import pyarrow as pa
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from captum_layermask.evaluate.bootstrap import Interval, bootstrap, ratio
+from captum_layermask.evaluate.bootstrap import FEWEST, Interval, bootstrap, ratio
 from captum_layermask.evaluate.figures import plot_curves
-from captum_layermask.evaluate.report import Table
+from captum_layermask.evaluate.report import Table, absent
 from captum_layermask.evaluate.titles import in_paper_order, segmentation_title, way_title
 
 __all__ = ["RANKS", "WHOLE", "Results"]
@@ -25,7 +25,15 @@ WHOLE = -1
 _K_OF_TABLE_2 = 20
 _Row = dict[str, Any]
 
-_INTERVALS = "In brackets 95 % bootstrap intervals over images. ↓ means that less is better, ↑ that more is."
+_INTERVALS = (
+    f"In brackets 95 % bootstrap intervals over images, [–] below {FEWEST} images. ↓ means that less is "
+    "better, ↑ that more is."
+)
+_TITLES = (
+    "Explanations by LIME, as in Table 2",
+    "The same for every number of segments",
+    "Grid Pointing Game",
+)
 _COMPARE = (
     "Compare ratios and orders with Table 2 of Balasubramanian & Feizi; levels depend on network and images."
 )
@@ -80,9 +88,13 @@ class Results:
         )
 
     def tables(self) -> tuple[Table, ...]:
-        """Table 2; the same for every k; the Grid Pointing Game. What there are no images for is left out."""
-        of_images = (self._table_2(), self._every_k()) if self.images else ()
-        return (*of_images, self._pointing()) if self.mosaics else of_images
+        """Table 2; the same for every k; the Grid Pointing Game."""
+        no_image = f"of no image is the explained class among the network's {RANKS} likeliest"
+        return (
+            self._table_2() if self.images else absent(_TITLES[0], no_image),
+            self._every_k() if self.images else absent(_TITLES[1], no_image),
+            self._pointing() if self.mosaics else absent(_TITLES[2], "there are no mosaics"),
+        )
 
     def figure(self) -> Figure:
         """Ablation accuracy against the number of segments removed."""
@@ -108,8 +120,9 @@ class Results:
             measures["alignment score ↑"] = lambda s, w: self._of_images(s, w, "alignment")
             measures[f"top-{k} Jaccard similarity ↑"] = lambda s, w: self._of_images(s, w, f"jaccard_{k}")
         return Table(
-            "Explanations by LIME, as in Table 2",
-            f"The accuracy of the intact images is {self._intact()}. {_INTERVALS} {_COMPARE}",
+            _TITLES[0],
+            f"The accuracy of the intact images is {self._intact()}. {self._without_masks()}{_INTERVALS} "
+            f"{_COMPARE}",
             (
                 "missing",
                 *(
@@ -145,8 +158,9 @@ class Results:
                 vanished = str(self.vanished(way, segmentation))
                 rows.append((segmentation_title(segmentation), way_title(way), *cells, vanished))
         return Table(
-            "The same for every number of segments",
-            f"Accuracy when the k most important segments are removed, by grey for all ways. {_INTERVALS}",
+            _TITLES[1],
+            "Accuracy when the k most important segments are removed, by grey for all ways. "
+            f"{self._without_masks()}{_INTERVALS}",
             (
                 "segments",
                 "missing",
@@ -159,7 +173,7 @@ class Results:
 
     def _pointing(self) -> Table:
         return Table(
-            "Grid Pointing Game",
+            _TITLES[2],
             "Share of the positive attribution that lies in the right cell of a mosaic of four images; 0.25 "
             f"where evenly spread (Böhle et al., 2021). Mosaics: {len(self.mosaics)}, all four classes of "
             f"each explained. {_INTERVALS}",
@@ -201,6 +215,12 @@ class Results:
     def _intact(self) -> Interval:
         return self._ablation(self._segmentations[0], self._ways[0])[0]
 
+    def _without_masks(self) -> str:
+        """A sentence, where it is true."""
+        if self._have_masks():
+            return ""
+        return "Alignment and Jaccard similarity are not here: no image has a mask of the explained object. "
+
     def _have_masks(self) -> bool:
         return any(not np.isnan(row["alignment"]) for row in self._of(self._segmentations[0], self._ways[0]))
 
@@ -209,4 +229,4 @@ def _mean(values: ArrayLike) -> Interval:
     """The mean over images, those without a value (NaN) left out."""
     numbers = np.asarray(values, float)
     known = ~np.isnan(numbers)
-    return bootstrap(ratio(np.where(known, numbers, 0), known), len(numbers))
+    return bootstrap(ratio(np.where(known, numbers, 0), known), len(numbers), counted=known)

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from captum_layermask.errors import InputError
+from captum_layermask.errors import LeftOutError
 
 __all__ = ["Candidate", "choose_cells", "mosaic"]
 
@@ -45,7 +45,7 @@ def choose_cells(candidates: Iterator[Candidate]) -> list[Candidate]:
         candidates: in the order in which to look at them.
 
     Raises:
-        InputError: the candidates end before four classes are found.
+        LeftOutError: the candidates end before four classes are found.
 
     Source: the protocol of Böhle, Fritz and Schiele, CVPR 2021, whose mosaics hold images of different
     classes that are classified correctly and confidently.
@@ -54,7 +54,7 @@ def choose_cells(candidates: Iterator[Candidate]) -> list[Candidate]:
     while len(best) < _CELLS:
         pool = list(islice(candidates, _POOL))
         if not pool:
-            raise InputError(
+            raise LeftOutError(
                 f"a mosaic needs images of {_CELLS} classes that the network recognises, and there are only "
                 f"{len(best)}; give more images, or no mosaics."
             )

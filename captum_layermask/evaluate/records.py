@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import time
@@ -13,10 +14,11 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from filelock import FileLock, Timeout
 
 from captum_layermask.errors import InputError
 
-__all__ = ["Recorder", "claim_folder", "read_records", "recorded_units", "rounded", "write_table"]
+__all__ = ["Recorder", "claim_folder", "locked", "read_records", "recorded_units", "rounded", "write_table"]
 
 SECONDS_BETWEEN_WRITES = 10.0
 SIGNIFICANT_DIGITS = 6
@@ -28,7 +30,8 @@ class Recorder:
 
     A file is written under a temporary name and renamed when it is whole, and is never written again. So a
     process that is killed at any moment leaves a readable folder, and loses what it did since the last file.
-    Numbers that are not whole are rounded to six significant digits.
+    A file's name holds the digest of its bytes, so that no damage to it goes unseen. Numbers that are not
+    whole are rounded to six significant digits.
 
     Use it as a context manager; its end writes what is left.
 
@@ -71,8 +74,8 @@ class Recorder:
 
     def _write(self) -> None:
         if self._rows:
-            table = pa.Table.from_pylist(self._rows, schema=self._schema)
-            write_table(table, self._folder / f"{self._rank}-{uuid.uuid4().hex}.parquet")
+            content = _parquet(pa.Table.from_pylist(self._rows, schema=self._schema))
+            _write_whole(self._folder / f"{self._rank}-{_digest(content)}.parquet", content)
             self._rows = []
         self._last_write = time.monotonic()
 
@@ -80,6 +83,31 @@ class Recorder:
 def rounded(value: float) -> float:
     """A number as it is recorded: six significant digits."""
     return float(f"{value:.{SIGNIFICANT_DIGITS}g}")
+
+
+@contextmanager
+def locked(out: Path) -> Iterator[None]:
+    """The folder of a run, made if need be, belongs to this run alone until the end of the block.
+
+    The system lifts the lock when the process ends, however it ends. What stays is an empty file ``.lock``.
+
+    Raises:
+        InputError: another run writes there, or the folder cannot be made or written to.
+    """
+    lock = FileLock(out / ".lock")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise InputError(
+            f"another run is writing to {str(out)!r}; wait for its end, or give another folder."
+        ) from error
+    except (OSError, NotImplementedError) as error:  # the latter: a file system that knows no locks
+        raise InputError(f"cannot lock {str(out / '.lock')!r} ({error}); choose another place.") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def claim_folder(out: Path, settings: Mapping[str, Any]) -> None:
@@ -94,12 +122,11 @@ def claim_folder(out: Path, settings: Mapping[str, Any]) -> None:
     if not path.exists():
         if _parts(out):
             raise InputError(f"{str(out)!r} holds records of unknown settings; give another folder.")
-        with _whole_file(path) as temporary:
-            temporary.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        _write_whole(path, (json.dumps(settings, indent=2, ensure_ascii=False) + "\n").encode())
         return
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"cannot read {str(path)!r}; give another folder.") from error
     differing = _first_difference(found, wanted)
     if differing is not None:
@@ -144,18 +171,27 @@ def write_table(table: pa.Table, path: Path) -> None:
     Raises:
         InputError: the file cannot be written.
     """
-    with _whole_file(path) as temporary:
-        pq.write_table(table, temporary)
+    _write_whole(path, _parquet(table))
 
 
-@contextmanager
-def _whole_file(path: Path) -> Iterator[Path]:
-    """A temporary file beside ``path`` that takes its place when it has been written."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
+def _parquet(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    return sink.getvalue().to_pybytes()
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    """Write a temporary file beside ``path``, which takes its place when it is on the disk."""
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        with temporary.open("rb") as file:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
@@ -172,11 +208,17 @@ def _parts(out: Path) -> list[Path]:
 
 def _read(path: Path, columns: list[str] | None = None) -> pa.Table:
     try:
-        return pq.ParquetFile(path).read(columns)
-    except (OSError, pa.ArrowException) as error:
+        content = path.read_bytes()
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise InputError(
+            f"cannot read {str(path)!r} ({reason}); make it readable and start again."
+        ) from error
+    if path.stem.partition("-")[2] != _digest(content):
         raise InputError(
             f"{str(path)!r} is damaged; delete it and start again, and its units are done again."
-        ) from error
+        )
+    return pq.ParquetFile(pa.BufferReader(content)).read(columns)
 
 
 def _units_of(table: pa.Table) -> set[tuple[str, str]]:

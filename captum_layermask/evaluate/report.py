@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-import torch
 from matplotlib.figure import Figure
 
 from captum_layermask.errors import InputError
 
-__all__ = ["Report", "Table", "markdown", "write_report"]
+__all__ = ["Report", "Table", "absent", "markdown", "write_report"]
 
 _PACKAGES = ("captum-layermask", "torch", "torchvision", "captum", "torchmetrics", "scikit-image", "numpy")
 
@@ -34,7 +33,7 @@ class Table:
     Attributes:
         title: one line.
         caption: what its numbers are, and what they may be compared with.
-        header: a name for each column.
+        header: a name for each column; none for a table that could not be made (``absent``).
         rows: of cells, as many as the header has.
     """
 
@@ -63,8 +62,21 @@ class Report:
     facts: dict[str, Any]
 
 
+def absent(title: str, reason: str) -> Table:
+    """What stands in the place of a table that could not be made.
+
+    Args:
+        title: of that table.
+        reason: half a sentence.
+    """
+    return Table(title, f"Not here: {reason}.", (), ())
+
+
 def markdown(table: Table) -> str:
     """The table as a pipe table, with its title and caption; text first, numbers to the right."""
+    heading = f"## {table.title}\n\n{table.caption}\n"
+    if not table.header:
+        return heading
     widths = [max(3, *map(len, column)) for column in zip(table.header, *table.rows, strict=True)]
     sides = _sides(table)
 
@@ -76,7 +88,7 @@ def markdown(table: Table) -> str:
     )
     rows = [tuple(_escaped(cell) for cell in row) for row in (table.header, *table.rows)]
     lines = [line(rows[0]), line(rule), *map(line, rows[1:])]
-    return f"## {table.title}\n\n{table.caption}\n\n" + "\n".join(lines) + "\n"
+    return f"{heading}\n" + "\n".join(lines) + "\n"
 
 
 def write_report(report: Report, out: Path, settings: dict[str, Any]) -> None:
@@ -162,14 +174,8 @@ def _versions() -> dict[str, str]:
 
 
 def _machine() -> dict[str, Any]:
-    """What kind of machine this is; never which one."""
-    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    return {
-        "system": platform.system(),
-        "processor": platform.machine(),
-        "cpus": os.cpu_count(),
-        "accelerator": None if accelerator is None else accelerator.type,
-    }
+    """What kind of machine this is; never which one. The device that the network ran on is a setting."""
+    return {"system": platform.system(), "processor": platform.machine(), "cpus": os.cpu_count()}
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -2,42 +2,48 @@
 
 from __future__ import annotations
 
-import os
+import dataclasses
+import importlib.metadata
 import time
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
-import torch.distributed as dist
 from tqdm.auto import tqdm
 
-from captum_layermask.errors import InputError, LayerMaskError, VanishedWarning
+from captum_layermask.errors import LeftOutError, VanishedWarning
+from captum_layermask.evaluate.peers import peers, place_among_processes
 from captum_layermask.evaluate.records import (
     Recorder,
     claim_folder,
+    locked,
     read_records,
     recorded_units,
     write_table,
 )
 from captum_layermask.evaluate.report import Report
 
-__all__ = ["Experiment", "Outcome", "ProcessLostError", "run"]
+__all__ = ["Experiment", "Outcome", "run"]
 
-#: How long a process waits for slower ones. One that dies is noticed at once.
-WAIT = timedelta(days=7)
+_LEFT_OUT = pa.schema([("image", pa.string()), ("reason", pa.string())])
 
-_UNREADABLE = pa.schema([("image", pa.string()), ("reason", pa.string())])
-
-
-class ProcessLostError(LayerMaskError, RuntimeError):
-    """Another process of the same run ended before its share was done."""
+#: Packages whose versions decide records, be it in the last bits.
+_PACKAGES = (
+    "captum-layermask",
+    "captum",
+    "numpy",
+    "pillow",
+    "scikit-image",
+    "scikit-learn",
+    "torchvision",
+)
 
 
 class Experiment(Protocol):
@@ -64,7 +70,7 @@ class Experiment(Protocol):
         """What all units of an image share. It runs in another thread than ``work``, an image ahead.
 
         Raises:
-            InputError: the image cannot be read; the run goes on without it.
+            LeftOutError: the image cannot be used; the run goes on without it. Any other error ends the run.
         """
 
     def work(self, opened: Any, unit: str) -> list[dict[str, Any]]:
@@ -83,15 +89,16 @@ class Outcome:
     """A run that is complete.
 
     Attributes:
-        records: of all processes and earlier starts, sorted by image and unit.
-        unreadable: columns ``image`` and ``reason``, sorted.
+        records: of all processes and earlier starts, sorted by image and unit; without those of images that
+            an earlier start began and this one had to leave out.
+        left_out: columns ``image`` and ``reason``, sorted.
         settings: JSON, what decided the records.
         facts: JSON about this start of the run, of all its processes: ``processes``, ``units`` done,
             ``forward_seconds`` in forwards, ``loop_seconds`` in all.
     """
 
     records: pa.Table
-    unreadable: pa.Table
+    left_out: pa.Table
     settings: dict[str, Any]
     facts: dict[str, Any]
 
@@ -100,11 +107,11 @@ def run(experiment: Experiment, out: Path, *, show_progress: bool = True) -> Out
     """Do every unit of an experiment that is not recorded yet, and return all records.
 
     A run that was stopped at any moment goes on where it stopped when it is started again. An image that
-    cannot be read is listed in ``unreadable.parquet`` and tried again at the next start.
+    cannot be used is listed in ``left_out.parquet`` and tried again at the next start.
 
     Started by ``torchrun`` (or with its environment variables), every process does a share of the images.
     Units are independent of each other, so the records do not depend on the number of processes. They may
-    depend, in the last bits of the logits, on the number of threads and on the version of torch, so both
+    depend, in the last bits of the logits, on the number of threads and on versions of packages, so these
     belong to the settings.
 
     Args:
@@ -116,12 +123,18 @@ def run(experiment: Experiment, out: Path, *, show_progress: bool = True) -> Out
         The outcome; None in all processes but the first.
 
     Raises:
-        InputError: the folder holds a run with other settings (the first that differs is named), or cannot
-            be read or written.
-        ProcessLostError: another process ended early. What was done is recorded.
+        InputError: the folder holds a run with other settings (the first that differs is named), another run
+            is writing to it, or it cannot be read or written; or environment variables make no sense.
+        ProcessLostError: another process did not start, or ended early. What was done is recorded.
     """
-    settings = {**experiment.settings, "torch": torch.__version__, "threads": torch.get_num_threads()}
-    with _processes() as (rank, count):
+    versions = {package: importlib.metadata.version(package) for package in _PACKAGES}
+    versions["torch"] = torch.__version__  # which names the build, too
+    settings = {**experiment.settings, "threads": torch.get_num_threads(), "versions": versions}
+    rank, count = place_among_processes()
+    with ExitStack() as stack:
+        if rank == 0:
+            stack.enter_context(locked(out))
+        gather = stack.enter_context(peers(rank, count))
         claim_folder(out, settings)
         done = recorded_units(out)
         todo = []
@@ -130,28 +143,30 @@ def run(experiment: Experiment, out: Path, *, show_progress: bool = True) -> Out
             if units:
                 todo.append((image, units))
         share = _do(experiment, todo, Recorder(out, experiment.schema, rank), show_progress and rank == 0)
-        shares = _gathered(share, rank, count)
+        shares = [_Share(**each) for each in gather(dataclasses.asdict(share))]
         if rank != 0:
             return None
-        unreadable = pa.Table.from_pylist(
-            sorted((row for s in shares for row in s.unreadable), key=lambda row: row["image"]),
-            schema=_UNREADABLE,
+        left_out = pa.Table.from_pylist(
+            sorted((row for s in shares for row in s.left_out), key=lambda row: row["image"]),
+            schema=_LEFT_OUT,
         )
-        write_table(unreadable, out / "unreadable.parquet")
+        write_table(left_out, out / "left_out.parquet")
         facts = {
             "processes": count,
             "units": sum(s.units for s in shares),
             "forward_seconds": sum(s.forward_seconds for s in shares),
             "loop_seconds": sum(s.loop_seconds for s in shares),
         }
-        return Outcome(read_records(out, experiment.schema), unreadable, settings, facts)
+        records = read_records(out, experiment.schema)
+        complete = pc.invert(pc.is_in(records["image"], left_out["image"].combine_chunks()))
+        return Outcome(records.filter(complete), left_out, settings, facts)
 
 
 @dataclass
 class _Share:
     """What one process did."""
 
-    unreadable: list[dict[str, str]]
+    left_out: list[dict[str, str]]
     units: int
     forward_seconds: float
     loop_seconds: float
@@ -160,7 +175,7 @@ class _Share:
 def _do(
     experiment: Experiment, todo: list[tuple[str, list[str]]], recorder: Recorder, show_progress: bool
 ) -> _Share:
-    unreadable = []
+    left_out = []
     units_done = 0
     forward_seconds, start = experiment.forward_seconds, time.perf_counter()
     total = sum(len(units) for _, units in todo)
@@ -171,8 +186,8 @@ def _do(
     ):
         warnings.simplefilter("ignore", VanishedWarning)  # every record says so itself
         for (image, units), opened in zip(todo, _opened_ahead(experiment, todo), strict=True):
-            if isinstance(opened, InputError):
-                unreadable.append({"image": image, "reason": str(opened)})
+            if isinstance(opened, LeftOutError):
+                left_out.append({"image": image, "reason": str(opened)})
                 progress.update(len(units))
                 continue
             for unit in units:
@@ -180,7 +195,7 @@ def _do(
                 units_done += 1
                 progress.update()
     return _Share(
-        unreadable,
+        left_out,
         units_done,
         experiment.forward_seconds - forward_seconds,
         time.perf_counter() - start,
@@ -188,12 +203,12 @@ def _do(
 
 
 def _opened_ahead(experiment: Experiment, todo: Sequence[tuple[str, list[str]]]) -> Iterator[Any]:
-    """Each image opened, or the error that says why it cannot be, while the one before it is worked on."""
+    """Each image opened, or the error that says why it is left out, while the one before it is worked on."""
 
     def opened(image: str) -> Any:
         try:
             return experiment.open(image)
-        except InputError as error:
+        except LeftOutError as error:
             return error
 
     with ThreadPoolExecutor(1) as thread:
@@ -205,30 +220,3 @@ def _opened_ahead(experiment: Experiment, todo: Sequence[tuple[str, list[str]]])
             ahead = following
         if ahead is not None:
             yield ahead.result()
-
-
-@contextmanager
-def _processes() -> Iterator[tuple[int, int]]:
-    """Rank and number of the processes that torchrun started, or 0 and 1."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        yield 0, 1
-        return
-    dist.init_process_group("gloo", timeout=WAIT)
-    try:
-        yield dist.get_rank(), dist.get_world_size()
-    finally:
-        dist.destroy_process_group()
-
-
-def _gathered(share: _Share, rank: int, count: int) -> list[_Share]:
-    """The shares of all processes in the first, when the last of them is done; nothing in the others."""
-    if count == 1:
-        return [share]
-    shares: list[Any] | None = [None] * count if rank == 0 else None
-    try:
-        dist.gather_object(share, shares)
-    except RuntimeError as error:
-        raise ProcessLostError(
-            "another process of this run ended early; see its message, then start again to continue."
-        ) from error
-    return shares or []

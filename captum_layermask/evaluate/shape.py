@@ -15,7 +15,8 @@ from torch import Tensor
 
 from captum_layermask.errors import InputError
 from captum_layermask.evaluate.dataset import Dataset
-from captum_layermask.evaluate.drawing import readable, shuffled
+from captum_layermask.evaluate.digests import settings_of_model
+from captum_layermask.evaluate.drawing import NO_EXAMPLE, first_opened, readable, shuffled
 from captum_layermask.evaluate.figures import plot_pictures, remaining_picture
 from captum_layermask.evaluate.objects import objects_with_classes
 from captum_layermask.evaluate.report import Report
@@ -135,7 +136,7 @@ class Shape:
         self.forward_seconds = 0.0
         self.settings = {
             "experiment": self.name,
-            "model": model.name,
+            **settings_of_model(model),
             "data": {"images": len(data.images), "digest": data.digest},
             "missing": list(missing),
             "pairs": pairs,
@@ -150,7 +151,7 @@ class Shape:
         """Pixels, masks, and the images that each mask is laid on.
 
         Raises:
-            InputError: the image or a mask cannot be read. Other images that cannot be are passed over.
+            LeftOutError: the image or a mask cannot be read. Other images that cannot be are passed over.
         """
         preprocess = self._model.preprocess
         return _Opened(
@@ -174,6 +175,7 @@ class Shape:
         """Accuracy with object mask and broken mask for each class, and the direct test."""
         counts = Counts(records, self._right, self._class_name, self._ways)
         recognised = sum(counts.recognised.values())
+        figures = self._figures(counts)
         return Report(
             title=f"Does the shape of the mask tell what it hides? {self._model.name}",
             summary=(
@@ -181,15 +183,17 @@ class Shape:
                 f"where the network recognises the object in the intact image: {recognised} masks. The "
                 "object is hidden by its own mask, and by that mask broken into four parts that are moved to "
                 "the opposite corners. The larger the difference, the less the shape of the mask has told."
+                + ("" if recognised else " There are no figures, since no object is recognised.")
             ),
             tables=counts.tables(),
-            figures=self._figures(counts),
+            figures=figures,
             facts={
                 "images": len(counts.images),
                 "masks": len(counts.masks),
                 "masks recognised intact": recognised,
                 "masks wholly outside the crop": counts.outside,
                 "vanished": {way_title(way): counts.vanished(way) for way in self._ways},
+                **({"examples": NO_EXAMPLE} if recognised and "examples" not in figures else {}),
             },
         )
 
@@ -225,12 +229,16 @@ class Shape:
         return category.replace("_", " ") if label is None else self._model.categories[label]
 
     def _figures(self, counts: Counts) -> dict[str, Figure]:
-        if not any(counts.recognised.values()):
+        masks = counts.examples()
+        if not masks:
             return {}
-        return {"shape": counts.figure(), "examples": self._examples(*counts.example())}
+        figures = {"shape": counts.figure()}
+        opened = first_opened((image for image, _ in masks), self.open)
+        if opened is not None:
+            figures["examples"] = self._examples(opened, dict(masks)[opened.image])
+        return figures
 
-    def _examples(self, image: str, category: str) -> Figure:
-        opened = self.open(image)
+    def _examples(self, opened: _Opened, category: str) -> Figure:
         hidden = opened.masks[category]
         views = {"object mask": (opened.pixels, hidden), "broken mask": (opened.pixels, broken(hidden))}
         for _, pixels in opened.others[category][:1]:
@@ -242,9 +250,9 @@ class Shape:
             ]
             for way in self._ways
         }
-        name = self._class_name(image, category)
+        name = self._class_name(opened.image, category)
         return plot_pictures(
-            rows, [*views], f"What is left of {image} under each way when “{name}” is hidden."
+            rows, [*views], f"What is left of {opened.image} under each way when “{name}” is hidden."
         )
 
 

@@ -9,9 +9,9 @@ import pyarrow as pa
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from captum_layermask.evaluate.bootstrap import bootstrap, ratio
+from captum_layermask.evaluate.bootstrap import FEWEST, bootstrap, ratio
 from captum_layermask.evaluate.figures import plot_shape
-from captum_layermask.evaluate.report import Table
+from captum_layermask.evaluate.report import Table, absent
 from captum_layermask.evaluate.titles import way_title
 
 __all__ = ["BROKEN", "INTACT", "OBJECT", "Counts"]
@@ -31,11 +31,13 @@ _COLUMNS = (
     "without the mask",
     "vanished",
 )
+_TITLES = ("Accuracy with object mask and broken mask, and leakage", "The same for each class")
 _CAPTION = (
     "Accuracy over the masks of objects that are recognised intact. Difference: broken less object mask. "
     "Pairs: a mask laid on an image of another class; how often the mask's class is the answer there, and "
-    "how often it is without any mask. In brackets 95 % bootstrap intervals over images. Compare orders and "
-    "differences with Fig. 6 of Balasubramanian & Feizi; levels depend on network and images."
+    f"how often it is without any mask. In brackets 95 % bootstrap intervals over images, [–] below {FEWEST} "
+    "images. Compare orders and differences with Fig. 6 of Balasubramanian & Feizi; levels depend on network "
+    "and images."
 )
 
 #: Classes in the figure, and how many recognised masks each must have.
@@ -93,18 +95,18 @@ class Counts:
             self._counts[key] = self._counts.get(key, 0) + np.array([*counts, row["vanished"]])
 
     def tables(self) -> tuple[Table, ...]:
-        """All masks together, then class by class; none where there are no masks."""
+        """All masks together, then class by class."""
         if not self.masks:
-            return ()
+            return tuple(absent(title, "every mask lies outside the crop of its image") for title in _TITLES)
         return (
             Table(
-                "Accuracy with object mask and broken mask, and leakage",
+                _TITLES[0],
                 _CAPTION,
                 ("missing", *_COLUMNS),
                 tuple((way_title(way), *self._cells(way, self.masks)) for way in self._ways),
             ),
             Table(
-                "The same for each class",
+                _TITLES[1],
                 "A class may have few images: read the intervals. “–” where none is recognised intact.",
                 ("class", "missing", *_COLUMNS),
                 tuple(
@@ -129,10 +131,11 @@ class Counts:
             ways=self._ways,
         )
 
-    def example(self) -> _Mask:
-        """The mask of a recognised object of middling size."""
+    def examples(self) -> list[_Mask]:
+        """The masks of recognised objects, of middling size first."""
         sizes = sorted((self._hidden[mask], mask) for mask in self.masks if self.recognised[mask])
-        return sizes[len(sizes) // 2][1]
+        middle = len(sizes) // 2
+        return [mask for _, (_, mask) in sorted(enumerate(sizes), key=lambda entry: abs(entry[0] - middle))]
 
     def vanished(self, way: str) -> int:
         """How many samples lost all their visible pixels on the way through the network."""
@@ -164,8 +167,9 @@ class Counts:
             if self.recognised[mask]:
                 recognised[place[mask[0]]] += [1, counts[0], counts[1], counts[1] - counts[0]]
             laid[place[mask[0]]] += counts[2:]
-        accuracy = bootstrap(ratio(recognised[:, 1:], recognised[:, :1].repeat(3, 1)), len(place))
-        leakage = bootstrap(ratio(laid[:, 1:3], laid[:, :1].repeat(2, 1)), len(place))
+        known, pairs = recognised[:, :1].repeat(3, 1), laid[:, :1].repeat(2, 1)
+        accuracy = bootstrap(ratio(recognised[:, 1:], known), len(place), counted=known)
+        leakage = bootstrap(ratio(laid[:, 1:3], pairs), len(place), counted=pairs)
         return [
             f"{recognised[:, 0].sum():.0f}",
             str(accuracy[0]),
