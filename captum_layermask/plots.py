@@ -129,6 +129,9 @@ def _draw_strongest(
         handles=[Patch(color=FOR, label="+ supports"), Patch(color=AGAINST, label="− speaks against")],
         loc="upper center",
         ncols=2,
+        handlelength=1,
+        columnspacing=1,
+        borderpad=0,
         frameon=False,
     )
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from figures import assert_readable
+from matplotlib import rc_context
 from matplotlib.text import Text
 from PIL import Image
 from skimage.color import rgb2lab
@@ -44,6 +45,13 @@ def panel(figure, title):
 def test_the_title_gives_class_probability_and_method():
     title = plot_explanation(explanation()).get_suptitle()
     assert title == "tabby (probability 0.62), explained by LIME"
+
+
+@pytest.mark.parametrize("size", [8, 10, 14])
+@pytest.mark.parametrize("method", ["lime", "occlusion"])
+def test_the_figure_can_be_read(method, size):
+    with rc_context({"font.size": size}):
+        assert_readable(plot_explanation(explanation(method=method)))
 
 
 def test_a_long_class_name_fits_in_the_title():
