@@ -8,9 +8,9 @@ import textwrap
 __all__ = ["in_markdown", "printable", "shortened"]
 
 #: Entities for what a backslash escapes in some dialects only; backslashes, which read better, for the rest.
-_MARKUP = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "~": "&#126;", "#": "&#35;", "$": "&#36;"} | {
-    c: f"\\{c}" for c in "\\`*_|"
-}
+_MARKUP = {"<": "&lt;", ">": "&gt;", "~": "&#126;", "#": "&#35;", "$": "&#36;"}
+_MARKUP |= {c: f"\\{c}" for c in "\\`*_|"}
+_ENTITY = re.compile(r"&(?=[#\w]+;)")
 _LINK = re.compile(r"\](?=[(\[:])")
 _BLOCK = re.compile(r"^(\d*)([-+.)])(?=[-\s]|$)")
 
@@ -28,5 +28,5 @@ def shortened(name: str, letters: int) -> str:
 def in_markdown(text: str) -> str:
     """Plain text as Markdown that shows it, in one line: no markup, no HTML, no link, no new block."""
     line = printable(" ".join(text.split()))
-    escaped = "".join(_MARKUP.get(c, c) for c in line)
+    escaped = "".join(_MARKUP.get(c, c) for c in _ENTITY.sub("&amp;", line))
     return _BLOCK.sub(r"\1\\\2", _LINK.sub(r"\\]", escaped))

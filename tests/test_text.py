@@ -78,7 +78,7 @@ def test_commonmark_shows_any_text_as_it_is(text):
 
 
 def test_ordinary_text_is_left_alone():
-    plain = "0.540 [0.521, 0.561], “tiger cat” (ImageNet's) – 100 %, +0.123 efficientnet-lite0: ↑"
+    plain = "0.540 [0.521, 0.561], “tiger cat” (ImageNet's & R&D) – 100 %, +0.123 efficientnet-lite0: ↑"
     assert in_markdown(plain) == plain
     assert in_markdown("-0.5") == "-0.5"
 
