@@ -1,36 +1,27 @@
-"""The command line: ``captum-layermask explain [IMAGE]``, ``compare [IMAGE]`` and ``evaluate …``."""
+"""The command line: ``captum-layermask explain [IMAGE]``, ``compare [IMAGE]`` and ``evaluate …``.
+
+Nothing heavy is imported before a command's options are known to be good.
+"""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import torch
 import typer
-from torch import nn
 
-from captum_layermask.colors import Colors
-from captum_layermask.compare import WAYS, marked
-from captum_layermask.compare import compare as compare_removals
-from captum_layermask.errors import UnknownNameError
+from captum_layermask import options
+from captum_layermask.errors import InputError
 from captum_layermask.evaluate.cli import app as evaluate
-from captum_layermask.explain import METHODS, predict
-from captum_layermask.explain import explain as explain_prediction
-from captum_layermask.images import example_image, read_image
-from captum_layermask.models import find_class, load_model
-from captum_layermask.plots import check_figure_path, plot_explanation, save_figure
-from captum_layermask.plots_compare import plot_comparison
-from captum_layermask.removals import REMOVALS, make_forward
-from captum_layermask.segments import SEGMENTERS
+from captum_layermask.figure_files import check_figure_path, check_replacing
+from captum_layermask.names import METHODS, REMOVAL_NAMES, SEGMENTER_NAMES, WAYS
 
 __all__ = ["app"]
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True)
+app = typer.Typer(
+    cls=options.Commands, add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True
+)
 app.add_typer(evaluate, name="evaluate")
 
 
@@ -52,176 +43,151 @@ def _group(
 
 _Image = Annotated[
     Path | None,
-    typer.Argument(metavar="IMAGE", help="Picture to explain.", show_default="scikit-image's cat 'chelsea'"),
+    typer.Argument(
+        metavar="IMAGE",
+        help="Picture to explain.",
+        show_default="scikit-image's cat 'chelsea'",
+        callback=options.check_file,
+    ),
 ]
-_Model = Annotated[
-    str, typer.Option(help="efficientnet-lite0, -lite1, -lite2, torchvision:NAME or timm:NAME.")
+_Method = Annotated[
+    str,
+    typer.Option(help=f"One of {', '.join(METHODS)}.", callback=options.knows("method", METHODS)),
 ]
-_Method = Annotated[str, typer.Option(help=f"One of {', '.join(METHODS)}.")]
-_Segments = Annotated[str, typer.Option(help=f"One of {', '.join(SEGMENTERS)}.")]
+_Segments = Annotated[
+    str, typer.Option(help=f"One of {', '.join(SEGMENTER_NAMES)}.", callback=options.segmentations)
+]
 _SegmentCount = Annotated[
     int | None,
-    typer.Option(help="About how many segments to make.", show_default="196 for grid, else 64"),
+    typer.Option(
+        help="About how many segments to make.",
+        show_default="196 for grid, else 64",
+        callback=options.at_least(1),
+    ),
 ]
 _SampleCount = Annotated[
     int | None,
     typer.Option(
         help="Perturbed images (lime, kernel-shap) or random orders (shapley-sampling).",
         show_default="500, or 10 orders",
+        callback=options.at_least(1),
     ),
 ]
-_BatchSize = Annotated[int, typer.Option(help="Perturbed images per call of the model.")]
-_Seed = Annotated[int, typer.Option(help="Seed of the random samples.")]
-_Output = Annotated[Path, typer.Option("--output", "-o", help="Picture file to write.")]
+_Output = Annotated[
+    Path,
+    typer.Option(
+        "--output", "-o", help="Figure to write: PNG, JPEG, TIFF, WebP, PDF or SVG. An older one is replaced."
+    ),
+]
 
 
 @app.command()
 def explain(
+    context: typer.Context,
     image: _Image = None,
-    model: _Model = "efficientnet-lite0",
+    model: options.Model = "efficientnet-lite0",
     missing: Annotated[
-        str, typer.Option(help=f"How to remove pixels: one of {', '.join(REMOVALS)}.")
+        str,
+        typer.Option(
+            help=f"How to remove pixels: one of {', '.join(REMOVAL_NAMES)}.", callback=options.removals
+        ),
     ] = "layer",
     method: _Method = "lime",
     segments: _Segments = "slic",
     n_segments: _SegmentCount = None,
     n_samples: _SampleCount = None,
-    batch_size: _BatchSize = 16,
+    batch_size: options.BatchSize = 16,
     target: Annotated[
         str | None,
         typer.Option(help="Class to explain, by name or index.", show_default="the likeliest"),
     ] = None,
-    seed: _Seed = 0,
+    seed: options.Seed = 0,
     output: _Output = Path("explanation.png"),
 ) -> None:
     """Draw which regions of IMAGE speak for and against a prediction."""
-    _check_names(method, segments, [missing])
-    check_figure_path(output)
-    scene = _load(image, model, segments, n_segments)
-    index = None if target is None else find_class(scene.categories, target)
-    forward = make_forward(
-        missing,
-        scene.network,
-        colors=scene.colors,
-        reference=scene.pixels,
-        segments=scene.segments,
+    about = _about(context, image, method, n_samples, output)
+    from captum_layermask import commands
+
+    figure = commands.explain(
+        commands.load_scene(image, model, segments, n_segments, target=target),
+        missing=missing,
+        method=method,
+        n_samples=n_samples,
+        batch_size=batch_size,
         seed=seed,
     )
-    with _warnings_in_one_line():
-        _print_predictions(predict(forward, scene.pixels)[0], scene.categories)
-        explanation = explain_prediction(
-            forward,
-            scene.pixels,
-            scene.segments,
-            categories=scene.categories,
-            method=method,
-            target=index,
-            n_samples=n_samples,
-            perturbations_per_eval=batch_size,
-            seed=seed,
-            show_progress=True,
-        )
-    way = REMOVALS[missing]
-    save_figure(plot_explanation(explanation, marked(way.title, way.leaks)), output)
-    typer.echo(f"explained {explanation.label!r}; wrote {output}")
+    commands.write(figure, output, image, about | {"Model": model, "Seed": str(seed)})
 
 
 @app.command()
 def compare(
+    context: typer.Context,
     image: _Image = None,
-    model: _Model = "efficientnet-lite0",
+    model: options.Model = "efficientnet-lite0",
     missing: Annotated[
         str,
-        typer.Option(help=f"Ways to remove pixels, with commas between them: {', '.join(REMOVALS)}."),
+        typer.Option(
+            help=f"Ways to remove pixels, with commas between them: {', '.join(REMOVAL_NAMES)}.",
+            callback=options.removals,
+        ),
     ] = ",".join(WAYS),
     method: _Method = "lime",
-    classes: Annotated[int, typer.Option(help="How many of the likeliest classes to explain.")] = 2,
+    classes: Annotated[
+        int | None,
+        typer.Option(
+            help="How many of the likeliest classes to explain; those under 0.05 are left out.",
+            show_default="2",
+            callback=options.at_least(1),
+        ),
+    ] = None,
+    targets: Annotated[
+        str | None,
+        typer.Option(
+            help="Classes to explain, by name or index, with commas between them.",
+            show_default="the likeliest",
+        ),
+    ] = None,
     segments: _Segments = "slic",
     n_segments: _SegmentCount = None,
     n_samples: _SampleCount = None,
-    batch_size: _BatchSize = 16,
-    top: Annotated[int, typer.Option(help="Segments to remove, and to keep, in the table.")] = 10,
-    seed: _Seed = 0,
+    batch_size: options.BatchSize = 16,
+    top: Annotated[
+        int,
+        typer.Option(
+            help="Segments (occlusion: squares) to remove, and to keep, in the table.",
+            callback=options.at_least(1),
+        ),
+    ] = 10,
+    seed: options.Seed = 0,
     output: _Output = Path("comparison.png"),
 ) -> None:
     """Draw how explanations of IMAGE differ between ways to remove pixels, and test each."""
-    ways = [way.strip() for way in missing.split(",")]
-    _check_names(method, segments, ways)
-    check_figure_path(output)
-    scene = _load(image, model, segments, n_segments)
-    with _warnings_in_one_line():
-        comparison = compare_removals(
-            scene.network,
-            scene.pixels,
-            scene.segments,
-            categories=scene.categories,
-            colors=scene.colors,
-            missing=ways,
-            method=method,
-            classes=classes,
-            n_samples=n_samples,
-            perturbations_per_eval=batch_size,
-            top=top,
-            seed=seed,
-            show_progress=True,
-        )
-    typer.echo(comparison.table())
-    save_figure(plot_comparison(comparison), output)
-    typer.echo(f"compared {', '.join(comparison.ways)}; wrote {output}")
+    if classes is not None and targets is not None:
+        raise InputError("--classes and --targets both choose classes; give one of them.")
+    about = _about(context, image, method, n_samples, output)
+    from captum_layermask import commands
 
-
-@dataclass(frozen=True)
-class _Scene:
-    """A network that takes pixels in [0, 1], and a picture cut into segments."""
-
-    network: nn.Module
-    colors: Colors
-    categories: tuple[str, ...]
-    pixels: torch.Tensor
-    segments: torch.Tensor
-
-
-def _load(image: Path | None, model: str, segments: str, n_segments: int | None) -> _Scene:
-    with _warnings_in_one_line():
-        picture = example_image() if image is None else read_image(image)
-    loaded = load_model(model)
-    pixels = loaded.preprocess(picture)
-    count = {} if n_segments is None else {"n_segments": n_segments}
-    return _Scene(
-        network=loaded.network,
-        colors=loaded.colors,
-        categories=loaded.categories,
-        pixels=pixels,
-        segments=SEGMENTERS[segments](pixels, **count),
+    figure = commands.compare(
+        commands.load_scene(image, model, segments, n_segments, targets=targets),
+        missing=options.split(missing),
+        method=method,
+        classes=2 if classes is None else classes,
+        n_samples=n_samples,
+        batch_size=batch_size,
+        top=top,
+        seed=seed,
     )
+    commands.write(figure, output, image, about | {"Model": model, "Seed": str(seed)})
 
 
-def _check_names(method: str, segments: str, ways: Sequence[str]) -> None:
-    _require_known("method", method, METHODS)
-    _require_known("segmentation", segments, SEGMENTERS)
-    for way in ways:
-        _require_known("way of removing", way, REMOVALS)
-
-
-def _require_known(kind: str, name: str, known: dict[str, Any]) -> None:
-    if name not in known:
-        raise UnknownNameError(kind, name, known, hint=f"Give {', '.join(known)}.")
-
-
-def _print_predictions(probabilities: torch.Tensor, categories: tuple[str, ...]) -> None:
-    best = probabilities.topk(min(5, len(categories)))
-    names = [categories[int(i)] for i in best.indices]
-    width = max(len("prediction"), *map(len, names))
-    typer.echo(f"{'prediction':<{width}}  index  probability")
-    for name, index, value in zip(names, best.indices, best.values, strict=True):
-        typer.echo(f"{name:<{width}}  {int(index):>5}  {float(value):>11.3f}")
-
-
-@contextmanager
-def _warnings_in_one_line() -> Iterator[None]:
-    def show(message: Warning | str, *_: object, **__: object) -> None:
-        typer.echo(f"warning: {message}", err=True)
-
-    with warnings.catch_warnings():
-        warnings.showwarning = show
-        yield
+def _about(
+    context: typer.Context, image: Path | None, method: str, n_samples: int | None, output: Path
+) -> dict[str, str]:
+    """Check what concerns several options, and say how the figure is made."""
+    default = METHODS[method][1]
+    if n_samples is not None and default is None:
+        raise InputError(f"{method} draws no samples; leave out --n-samples.")
+    check_figure_path(output)
+    check_replacing(output, image)
+    samples = default if n_samples is None else n_samples
+    return {"Command": str(context.obj), "Samples": "none" if samples is None else str(samples)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,16 +9,18 @@ import torch
 from torch import Tensor, nn
 
 from captum_layermask.colors import Colors
-from captum_layermask.errors import InputError
+from captum_layermask.errors import InputError, require_positive
 from captum_layermask.explain import Explanation, explain, predict
 from captum_layermask.forward import RemovalForward
+from captum_layermask.names import WAYS
 from captum_layermask.remembering import Remembering
 from captum_layermask.removals import REMOVALS, make_forward
+from captum_layermask.text import shortened
 
-__all__ = ["WAYS", "Answer", "Comparison", "Row", "compare", "marked"]
+__all__ = ["LEAST_PROBABILITY", "WAYS", "Answer", "Comparison", "Row", "compare", "marked"]
 
-WAYS = ("layer", "grey", "black", "blur")
-"""What is compared unless told otherwise."""
+LEAST_PROBABILITY = 0.05
+"""Likeliest classes under it are left out: there is nothing in their attributions to see."""
 
 
 @dataclass(frozen=True)
@@ -47,10 +48,10 @@ class Row:
         title: of that way.
         leaks: whether what it puts in the hole is mixed from the hidden pixels.
         explanation: of the class.
-        strongest: ids of the segments that speak most for the class, by this way's own attributions, best
-            first.
+        strongest: ids of the regions (segments; for occlusion, squares) that speak most for the class, by
+            this way's own attributions, best first.
         intact: the answer to the whole picture.
-        removed: the answer with those segments removed in this way.
+        removed: the answer with those regions removed in this way.
         kept: the answer with everything else removed in this way.
     """
 
@@ -71,10 +72,12 @@ class Comparison:
     Attributes:
         ways: keys of ``REMOVALS``.
         rows: likeliest class first; for each class, the ways in their order.
+        left_out: names and probabilities of the classes that were too unlikely to be explained.
     """
 
     ways: tuple[str, ...]
     rows: tuple[Row, ...]
+    left_out: tuple[tuple[str, float], ...] = ()
 
     def of_classes(self) -> list[tuple[Row, ...]]:
         """The rows of each class."""
@@ -86,7 +89,7 @@ class Comparison:
         top = len(self.rows[0].strongest)
         lines = [["class", "missing", "intact", f"top {top} removed", f"top {top} kept"]]
         for row in self.rows:
-            label = textwrap.shorten(row.explanation.label, 30, placeholder=" …")
+            label = shortened(row.explanation.label, 30)
             lines.append(
                 [label, marked(row.title, row.leaks), *map(_in_words, (row.intact, row.removed, row.kept))]
             )
@@ -107,13 +110,14 @@ def compare(
     missing: Sequence[str] = WAYS,
     method: str = "lime",
     classes: int = 2,
+    targets: Sequence[int] | None = None,
     n_samples: int | None = None,
     perturbations_per_eval: int = 16,
     top: int = 10,
     seed: int = 0,
     show_progress: bool = False,
 ) -> Comparison:
-    """Explain the likeliest classes of one picture under several ways to remove pixels.
+    """Explain the likeliest classes of one picture, or those asked for, under several ways to remove pixels.
 
     All ways and all classes see the same perturbations. The network runs once for all classes.
 
@@ -125,11 +129,13 @@ def compare(
         colors: the scale of the images, ``Colors(mean, std, normalized=False)``; paints need it.
         missing: keys of ``REMOVALS``.
         method: a key of ``METHODS``.
-        classes: how many of the likeliest to explain.
+        classes: how many of the likeliest to explain; those under ``LEAST_PROBABILITY`` are left out, but
+            for the first.
+        targets: indices of the classes to explain instead, however unlikely they are.
         n_samples: as for ``explain``.
         perturbations_per_eval: images per call of the network.
-        top: how many segments to remove, and to keep, to test an explanation; all of them where there are
-            fewer.
+        top: how many segments (for occlusion, squares) to remove, and to keep, to test an explanation; all of
+            them where there are fewer.
         seed: of the samples, and of ways that draw noise.
         show_progress: show Captum's progress bar on stderr, one for each way.
 
@@ -143,6 +149,8 @@ def compare(
     Source: Fig. 8 and §4.4 of Balasubramanian & Feizi.
     """
     _check_counts(missing, top, classes, len(categories))
+    if targets is not None and not targets:
+        raise InputError("no class to explain was given; give some indices, or leave out targets.")
     ways = tuple(dict.fromkeys(missing))
     forwards = {
         way: Remembering(
@@ -150,10 +158,14 @@ def compare(
         )
         for way in ways
     }
-    targets = predict(forwards[ways[0]], pixels)[0].topk(classes).indices.tolist()
+    probabilities = predict(forwards[ways[0]], pixels)[0]
+    likeliest = probabilities.topk(classes).indices.tolist()
+    kept = [likeliest[0], *(i for i in likeliest[1:] if probabilities[i] >= LEAST_PROBABILITY)]
+    chosen = kept if targets is None else list(dict.fromkeys(targets))
+    left_out = [] if targets is not None else [i for i in likeliest if i not in kept]
     rows = {}
     for way, forward in forwards.items():
-        for target in targets:
+        for target in chosen:
             explanation = explain(
                 forward,
                 pixels,
@@ -164,10 +176,14 @@ def compare(
                 n_samples=n_samples,
                 perturbations_per_eval=perturbations_per_eval,
                 seed=seed,
-                show_progress=show_progress and target == targets[0],
+                show_progress=show_progress and target == chosen[0],
             )
             rows[target, way] = _row(way, forward.forward, explanation, categories, top)
-    return Comparison(ways, tuple(rows[target, way] for target in targets for way in ways))
+    return Comparison(
+        ways,
+        tuple(rows[target, way] for target in chosen for way in ways),
+        tuple((categories[i], float(probabilities[i])) for i in left_out),
+    )
 
 
 def marked(title: str, leaks: bool, space: str = " ") -> str:
@@ -178,9 +194,9 @@ def marked(title: str, leaks: bool, space: str = " ") -> str:
 def _row(
     way: str, forward: RemovalForward, explanation: Explanation, categories: Sequence[str], top: int
 ) -> Row:
-    scores = explanation.segment_attributions()
+    scores = explanation.region_attributions()
     strongest = scores.topk(min(top, len(scores))).indices
-    of_strongest = torch.isin(explanation.segments, strongest)
+    of_strongest = torch.isin(explanation.regions(), strongest)
     visible = torch.cat([torch.ones_like(of_strongest), ~of_strongest, of_strongest])
     probabilities = predict(
         lambda x: forward(x, mask=visible), explanation.pixels.expand(len(visible), -1, -1, -1)
@@ -199,7 +215,7 @@ def _row(
 
 
 def _in_words(answer: Answer) -> str:
-    predicted = textwrap.shorten(answer.predicted, 30, placeholder=" …")
+    predicted = shortened(answer.predicted, 30)
     return f"{answer.probability:.3f} {predicted}" + (" (nothing left)" if answer.vanished else "")
 
 
@@ -208,5 +224,4 @@ def _check_counts(missing: Sequence[str], top: int, classes: int, known_classes:
         raise InputError(f"no way to remove pixels was given; give some of {', '.join(REMOVALS)}.")
     if not 1 <= classes <= known_classes:
         raise InputError(f"the number of classes is {classes}; give one from 1 to {known_classes}.")
-    if top < 1:
-        raise InputError(f"the number of segments to remove is {top}; give at least 1.")
+    require_positive("the number of segments to remove", top)

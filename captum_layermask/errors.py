@@ -38,6 +38,10 @@ class MissingPackageError(LayerMaskError, ImportError):
     """A package that only this part of the library needs is not installed."""
 
 
+class StoppedError(LayerMaskError):
+    """The user stopped a command; says what is kept and how to go on."""
+
+
 class UnknownNameError(LayerMaskError, ValueError):
     """A name (of a model, a class, a method …) that is not one of those known."""
 
@@ -54,6 +58,18 @@ def require_known(kind: str, names: Iterable[str], known: Collection[str]) -> No
     for name in names:
         if name not in known:
             raise UnknownNameError(kind, name, known, hint=f"Give some of {', '.join(known)}.")
+
+
+def require_positive(what: str, value: int | None) -> None:
+    """Raise ``InputError`` for a count below 1; None is none."""
+    if value is not None and value < 1:
+        raise InputError(f"{what} is {value}; give at least 1.")
+
+
+def require_seed(seed: int) -> None:
+    """Raise ``InputError`` for a seed that torch cannot take."""
+    if not -(2**63) <= seed < 2**64:
+        raise InputError(f"the seed is {seed}; give a whole number from −2⁶³ to 2⁶⁴ − 1, such as 0.")
 
 
 class NothingMissingWarning(UserWarning):

@@ -12,21 +12,13 @@ from captum._utils.models.linear_model import SkLearnRidge
 from captum.attr import FeatureAblation, KernelShap, Lime, Occlusion, ShapleyValueSampling
 from tqdm.auto import tqdm
 
-from captum_layermask.errors import InputError, UnknownNameError
+from captum_layermask.errors import InputError, UnknownNameError, require_positive, require_seed
 from captum_layermask.missing import MISSING
+from captum_layermask.names import METHODS
 
 __all__ = ["METHODS", "Explanation", "explain", "predict"]
 
 _Forward = Callable[[torch.Tensor], torch.Tensor]
-
-METHODS: dict[str, tuple[str, int | None]] = {
-    "lime": ("LIME", 500),
-    "kernel-shap": ("Kernel SHAP", 500),
-    "feature-ablation": ("feature ablation", None),
-    "occlusion": ("occlusion", None),
-    "shapley-sampling": ("Shapley value sampling", 10),
-}
-"""Name → title and default ``n_samples`` (None: the method draws no samples)."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +48,32 @@ class Explanation:
 
     def segment_attributions(self) -> torch.Tensor:
         """Average the attributions over each segment: float K, entry i for segment i."""
-        ids = self.segments.flatten()
+        return self._averages(self.segments)
+
+    @property
+    def region_name(self) -> str:
+        """What the regions are called, in the plural."""
+        return "squares" if self.method == "occlusion" else "segments"
+
+    def regions(self) -> torch.Tensor:
+        """What the attributions are of: LongTensor 1×1×H×W, ids from 0.
+
+        They are the segments, but for occlusion the squares by which its window moves.
+        """
+        if self.method != "occlusion":
+            return self.segments
+        _, stride = _occlusion_window(self.segments)
+        height, width = self.segments.shape[2:]
+        rows = torch.arange(height, device=self.segments.device) // stride
+        columns = torch.arange(width, device=self.segments.device) // stride
+        return (rows[:, None] * math.ceil(width / stride) + columns)[None, None]
+
+    def region_attributions(self) -> torch.Tensor:
+        """Average the attributions over each region: float K, entry i for region i."""
+        return self._averages(self.regions())
+
+    def _averages(self, regions: torch.Tensor) -> torch.Tensor:
+        ids = regions.flatten()
         sums = torch.zeros(int(ids.max()) + 1, device=ids.device, dtype=self.attributions.dtype)
         return sums.index_add(0, ids, self.attributions.flatten()) / ids.bincount()
 
@@ -104,7 +121,7 @@ def explain(
     The softmax probability is explained, not the logit, as LIME does. Lime is fitted with ridge
     regression (penalty 1, as in the ``lime`` package), since Captum's default, a lasso made for
     logits, sets most coefficients of a probability to zero. Occlusion slides a square of a
-    segment's average area by half its side and so gives a value to each pixel.
+    segment's average area by half its side, so each square of that stride has a value of its own.
 
     Args:
         forward: N×3×H×W → logits N×classes, for example a ``LayerMaskedForward``.
@@ -126,13 +143,14 @@ def explain(
 
     Raises:
         UnknownNameError: there is no such method.
-        InputError: shapes do not fit, ``target`` is out of range, a count is below 1, or
-            ``n_samples`` is given to a method that draws none.
+        InputError: shapes do not fit, ``target`` is out of range, a count is below 1, ``seed`` is beyond
+            64 bits, or ``n_samples`` is given to a method that draws none.
 
     Source: Captum's ``Lime``, ``KernelShap``, ``FeatureAblation``, ``Occlusion`` and
     ``ShapleyValueSampling``, whose classes are called.
     """
     samples = _check_sampling(method, n_samples, perturbations_per_eval)
+    require_seed(seed)
     _check_image(pixels, segments)
     probabilities = predict(forward, pixels)[0]
     if len(categories) != len(probabilities):
@@ -197,11 +215,20 @@ def _attribution(method: str, forward: _Forward) -> Any:
     return classes[method](forward)
 
 
-def _occlusion_windows(pixels: torch.Tensor, segments: torch.Tensor) -> dict[str, Any]:
-    channels, height, width = pixels.shape[1:]
+def _occlusion_window(segments: torch.Tensor) -> tuple[int, int]:
+    """Side and stride of a square of about a segment's average area.
+
+    The side is twice the stride, so that windows overlap in squares of the stride and in nothing smaller.
+    """
+    height, width = segments.shape[2:]
     side = math.sqrt(height * width / (int(segments.max()) + 1))
-    size = min(max(1, round(side)), height, width)
-    stride = max(1, size // 2)
+    stride = max(1, round(side / 2))
+    return min(2 * stride, height, width), stride
+
+
+def _occlusion_windows(pixels: torch.Tensor, segments: torch.Tensor) -> dict[str, Any]:
+    channels = pixels.shape[1]
+    size, stride = _occlusion_window(segments)
     return {
         "sliding_window_shapes": (channels, size, size),
         "strides": (channels, stride, stride),
@@ -219,12 +246,8 @@ def _check_sampling(method: str, n_samples: int | None, perturbations_per_eval: 
     default = METHODS[method][1]
     if n_samples is not None and default is None:
         raise InputError(f"{method} draws no samples; leave out the number of samples.")
-    for what, value in (
-        ("number of samples", n_samples),
-        ("number of perturbations per evaluation", perturbations_per_eval),
-    ):
-        if value is not None and value < 1:
-            raise InputError(f"the {what} is {value}; give at least 1.")
+    require_positive("the number of samples", n_samples)
+    require_positive("the number of perturbations per evaluation", perturbations_per_eval)
     return default if n_samples is None else n_samples
 
 

@@ -16,6 +16,7 @@ from captum_layermask.compare import Comparison, Row, marked
 from captum_layermask.errors import InputError
 from captum_layermask.explain import METHODS, Explanation
 from captum_layermask.plots import DIVERGING, Picture, draw_outlines
+from captum_layermask.text import shortened
 
 __all__ = ["plot_comparison"]
 
@@ -23,18 +24,21 @@ __all__ = ["plot_comparison"]
 _CELL, _SMALLEST_CELL, _GAP, _UNDER, _LINE, _MARGIN = 2.5, 1.5, 0.12, 0.5, 0.22, 0.15
 _LEFT, _BAR, _RIGHT = 0.6, 0.15, 1.15
 _LETTERS_PER_INCH, _LETTERS_PER_CELL = 11, 24
+_MOST_COLUMNS = 6
 
 
 def plot_comparison(comparison: Comparison, *, width: float | None = None) -> Figure:
     """Draw a comparison as a grid: a row for each class, the image and then a column for each way.
 
-    All cells share one colour scale, symmetric around 0. The segments that were removed and kept for the
-    table are outlined, and the probabilities of the class without and with them alone are below.
+    All cells share one colour scale, symmetric around 0. The segments (for occlusion, squares) that were
+    removed and kept for the table are outlined, and the probabilities of the class without and with them
+    alone are below.
 
     Args:
         comparison: what to draw.
         width: of the figure, in inches; the cells of a class are drawn smaller, and go on in further rows
-            where they would be narrower than 1.5 inches. None gives each cell 2.5 inches, in one row.
+            where they would be narrower than 1.5 inches. None gives each cell 2.5 inches, at most six in a
+            row.
 
     Returns:
         A figure that no global state refers to; save it with ``save_figure``.
@@ -94,26 +98,30 @@ def plot_comparison(comparison: Comparison, *, width: float | None = None) -> Fi
 def _columns(count: int, width: float | None) -> tuple[int, float]:
     """How many cells go side by side, as even as can be, and how wide each is."""
     if width is None:
-        return count, _CELL
+        return _even(count, _MOST_COLUMNS), _CELL
     room = width - _LEFT - _RIGHT
     most = int(room / (_SMALLEST_CELL + _GAP) + 1e-9)
     if most < 1:
         narrowest = _LEFT + _SMALLEST_CELL + _GAP + _RIGHT
         raise InputError(f"the width is {width} inches; give at least {narrowest:.2f}.")
-    columns = math.ceil(count / math.ceil(count / most))
+    columns = _even(count, most)
     return columns, room / columns - _GAP
+
+
+def _even(count: int, most: int) -> int:
+    return math.ceil(count / math.ceil(count / most))
 
 
 def _draw_image(panel: Axes, explanation: Explanation, letters: int) -> None:
     panel.imshow(explanation.pixels[0].permute(1, 2, 0).cpu().numpy())
-    label = textwrap.shorten(explanation.label, letters, placeholder=" …")
+    label = shortened(explanation.label, letters)
     panel.set_ylabel(f"{label}\nprobability {explanation.probability:.2f}")
 
 
 def _draw_row(panel: Axes, row: Row, norm: Normalize, letters: int) -> None:
-    segments = row.explanation.segments[0, 0].cpu().numpy()
+    regions = row.explanation.regions()[0, 0].cpu().numpy()
     panel.imshow(row.explanation.attributions[0, 0].cpu().numpy(), cmap=DIVERGING, norm=norm)
-    draw_outlines(panel, np.where(np.isin(segments, row.strongest), segments, -1))
+    draw_outlines(panel, np.where(np.isin(regions, row.strongest), regions, -1))
     panel.set_xlabel(_label_below(row, letters))
 
 
@@ -131,8 +139,8 @@ def _heading(comparison: Comparison, letters: int) -> str:
     row = comparison.rows[0]
     method, _ = METHODS[row.explanation.method]
     return textwrap.fill(
-        f"Explained by {method}. Outlined: the {len(row.strongest)} segments that speak most for the class. "
-        "Below: its probability with them removed, and with only them kept.",
+        f"Explained by {method}. Outlined: the {len(row.strongest)} {row.explanation.region_name} that speak "
+        "most for the class. Below: its probability with them removed, and with only them kept.",
         letters,
     )
 

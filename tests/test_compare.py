@@ -147,6 +147,64 @@ def test_more_segments_than_there_are_means_all_of_them(model):
     assert row.kept == row.intact
 
 
+class Sure(nn.Module):
+    """Gives the classes fixed probabilities, whatever it sees."""
+
+    def __init__(self, *probabilities):
+        super().__init__()
+        self.logits = torch.tensor(probabilities).log()
+
+    def forward(self, x):
+        return self.logits.expand(len(x), -1) + 0 * x.mean((2, 3))[:, :1]
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "explained", "left_out"),
+    [
+        ((0.60, 0.30, 0.06, 0.04), [0, 1, 2], [("dog", 0.04)]),
+        ((0.04, 0.01, 0.89, 0.06), [2, 3], [("ant", 0.04), ("bee", 0.01)]),
+        ((0.25, 0.25, 0.25, 0.25), [0, 1, 2, 3], []),
+    ],
+)
+def test_unlikely_classes_are_left_out(probabilities, explained, left_out):
+    comparison = run(Sure(*probabilities), missing=("black",), classes=4)
+    assert sorted(row.explanation.target for row in comparison.rows) == explained
+    assert [name for name, _ in comparison.left_out] == [name for name, _ in left_out]
+    assert [p for _, p in comparison.left_out] == pytest.approx([p for _, p in left_out])
+
+
+def test_the_likeliest_class_is_explained_however_unlikely_it_is(monkeypatch):
+    monkeypatch.setattr("captum_layermask.compare.LEAST_PROBABILITY", 0.5)
+    comparison = run(Sure(0.3, 0.4, 0.2, 0.1), missing=("black",), classes=2)
+    assert [row.explanation.target for row in comparison.rows] == [1]
+
+
+def test_the_classes_can_be_chosen():
+    comparison = run(Sure(0.97, 0.01, 0.01, 0.01), missing=("black", "grey"), targets=[3, 1, 3])
+    assert [row.explanation.label for row in comparison.rows] == ["dog", "dog", "bee", "bee"]
+    assert comparison.left_out == ()
+
+
+def test_occlusion_is_tested_by_its_own_squares(model):
+    (row,) = run(model, missing=("black",), method="occlusion", n_samples=None, classes=1).rows
+    squares = grid(PIXELS, size=3)
+    scores = torch.stack([row.explanation.attributions[squares == i].mean() for i in range(64)])
+    assert set(row.strongest) == set(scores.topk(3).indices.tolist())
+    strongest = torch.isin(squares, torch.tensor(row.strongest))
+    removed = predict(make_forward("black", model, colors=COLORS), torch.where(strongest, MISSING, PIXELS))[0]
+    assert row.removed.probability == pytest.approx(float(removed[row.explanation.target]), abs=1e-6)
+    comparison = run(model, missing=("black",), method="occlusion", n_samples=None, classes=1)
+    figure = plot_comparison(comparison)
+    (axes,) = cells(figure)
+    edges = np.asarray(axes.images[1].get_array())[..., 3] > 0
+    outlined = np.where(strongest[0, 0], squares[0, 0], -1)
+    expected = np.zeros_like(edges)
+    expected[:, :-1] |= outlined[:, :-1] != outlined[:, 1:]
+    expected[:-1] |= outlined[:-1] != outlined[1:]
+    assert np.array_equal(edges, expected)
+    assert "the 3 squares" in figure.get_suptitle().replace("\n", " ")
+
+
 def test_a_way_named_twice_is_compared_once(model):
     assert run(model, missing=("grey", "black", "grey")).ways == ("grey", "black")
 
@@ -157,6 +215,9 @@ def test_a_way_named_twice_is_compared_once(model):
         ({"missing": ()}, "no way to remove pixels"),
         ({"classes": 0}, "number of classes is 0"),
         ({"classes": 5}, "one from 1 to 4"),
+        ({"targets": []}, "no class to explain was given"),
+        ({"targets": [4]}, "there is no class 4"),
+        ({"seed": 2**64}, "the seed is"),
         ({"top": 0}, "give at least 1"),
         ({"colors": None}, "pass colors="),
         ({"n_samples": 0}, "number of samples is 0"),
@@ -257,6 +318,18 @@ def test_a_figure_of_a_given_width_breaks_its_rows(model, ways, width):
         titles = [" ".join(axes.get_title().split()) for axes in shown]
         expected = [row.title + " (sees hidden pixels)" * row.leaks for row in comparison.rows]
         assert titles == expected
+
+
+@pytest.mark.parametrize(("count", "widest"), [(1, 2), (5, 6), (6, 4), (11, 6), (17, 6)])
+def test_many_ways_go_on_in_further_rows(model, count, widest):
+    ways = [way for way in REMOVALS if way not in ("drop-tokens",)][:count]
+    figure = plot_comparison(run(model, missing=ways, classes=2, n_samples=4))
+    shown = cells(figure)
+    assert len(shown) == 2 * count
+    assert len({round(axes.get_position().x0, 6) for axes in figure.axes if axes.get_xlim()[0] < 0}) == widest
+    assert len({round(axes.get_position().width * figure.get_figwidth(), 6) for axes in shown}) == 1
+    assert figure.get_figwidth() < 18
+    assert_readable(figure)
 
 
 def test_a_width_without_room_for_a_cell_is_an_error(model):

@@ -190,6 +190,27 @@ def test_segment_attributions_are_means_over_segments(forward, pixels, segments)
         assert score == pytest.approx(float(result.attributions[segments == i].mean()), abs=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("side", "size"), [(6, (24, 24)), (5, (24, 24)), (7, (23, 31)), (1, (3, 5)), (9, (9, 9))]
+)
+def test_occlusion_has_one_value_in_each_of_its_squares(forward, side, size):
+    pixels = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(2))
+    result = run(forward, pixels, grid(pixels, size=side), "occlusion")
+    regions = result.regions()
+    assert regions.unique().tolist() == list(range(int(regions.max()) + 1))
+    for i, score in enumerate(result.region_attributions()):
+        inside = result.attributions[regions == i]
+        assert float(inside.max() - inside.min()) < 1e-6
+        assert float(score) == pytest.approx(float(inside[0]), abs=1e-6)
+
+
+@pytest.mark.parametrize("method", SEGMENT_METHODS)
+def test_the_regions_of_other_methods_are_the_segments(forward, pixels, segments, method):
+    result = run(forward, pixels, segments, method)
+    assert torch.equal(result.regions(), segments)
+    assert torch.equal(result.region_attributions(), result.segment_attributions())
+
+
 def test_an_unknown_method_offers_near_matches(forward, pixels, segments):
     with pytest.raises(UnknownNameError, match="'kernel-shap'"):
         run(forward, pixels, segments, "kernelshap")
@@ -202,6 +223,7 @@ def test_an_unknown_method_offers_near_matches(forward, pixels, segments):
         ({"method": "occlusion", "n_samples": 10}, "occlusion draws no samples"),
         ({"method": "feature-ablation", "n_samples": 10}, "feature-ablation draws no samples"),
         ({"method": "lime", "perturbations_per_eval": 0}, "perturbations per evaluation is 0"),
+        ({"method": "lime", "seed": 2**64}, "the seed is 18446744073709551616; give"),
         ({"method": "lime", "target": 6}, "there is no class 6"),
         ({"method": "lime", "target": -1}, "there is no class -1"),
         ({"method": "lime", "categories": CATEGORIES[:4]}, "6 classes but 4 names"),

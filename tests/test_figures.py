@@ -19,6 +19,8 @@ from captum_layermask.evaluate.figures import (
     remaining_picture,
     way_color,
 )
+from captum_layermask.plots import DIVERGING, FOR
+from captum_layermask.text import shortened
 
 FRACTIONS = [0.0, 0.5, 1.0]
 WAYS = ("layer", "grey", "black")
@@ -131,12 +133,19 @@ def test_what_remains_is_what_the_network_sees():
             assert set(np.unique(hole)) == {hole.min(), 1.0}
 
 
-def test_an_explanation_is_green_where_it_speaks_for_the_class():
+def test_an_explanation_has_the_colours_of_all_attributions():
     segments = torch.tensor([[[[0, 1], [2, 2]]]])
     picture = attribution_picture([2.0, -1.0, 0.0], segments)
     assert picture.shape == (2, 2, 3)
-    assert to_hex(picture[0, 0]) == "#1a9641"
-    assert picture[0, 1].argmax() == 0
-    assert picture[0, 1].min() > 0.4
-    np.testing.assert_allclose(picture[1], 1, atol=0.01)
-    np.testing.assert_allclose(attribution_picture([0.0], segments * 0), 1, atol=0.01)
+    assert to_hex(picture[0, 0]) == FOR
+    np.testing.assert_allclose(picture[0, 1], DIVERGING(0.25)[:3], atol=0.01)
+    np.testing.assert_allclose(picture[1], [DIVERGING(0.5)[:3]] * 2, atol=0.01)
+    np.testing.assert_allclose(attribution_picture([0.0], segments * 0), [[DIVERGING(0.5)[:3]] * 2] * 2)
+
+
+@pytest.mark.parametrize("name", ["a$b$", r"$\frac{$", "two\nlines"])
+def test_a_class_may_be_called_anything(name):
+    figure = plot_shape(shapes(["average", name]), "Shape.", ways=WAYS)
+    assert_readable(figure)
+    assert " ".join(figure.axes[0].get_xticklabels()[1].get_text().split()) == shortened(name, 40)
+    assert_readable(plot_pictures({name: [np.zeros((2, 2, 3))]}, [name], name))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import captum_layermask
 from captum_layermask.__main__ import main
 
 ROOT = Path(__file__).parent.parent
@@ -21,3 +22,14 @@ def test_the_version_is_the_same_everywhere(capsys):
     assert f"\nversion: {VERSION}\n" in (ROOT / "CITATION.cff").read_text()
     releases = re.findall(r"^## \[([^\]]+)\]", (ROOT / "CHANGELOG.md").read_text(), re.M)
     assert VERSION in releases[:2]
+
+
+def test_the_package_offers_what_its_stub_says():
+    stub = (ROOT / "captum_layermask" / "__init__.pyi").read_text()
+    promised = re.findall(r"^from \.\w+ import (\w+) as \1$", stub, re.M)
+    assert len(promised) == len(stub.splitlines())
+    assert sorted(captum_layermask.__all__) == sorted(promised)
+    for name in promised:
+        assert getattr(captum_layermask, name) is not None
+    with pytest.raises(AttributeError):
+        captum_layermask.absent  # noqa: B018

@@ -8,7 +8,9 @@ import re
 
 import pytest
 import torch
+from markdown_it import MarkdownIt
 from matplotlib.figure import Figure
+from PIL import Image
 
 from captum_layermask.errors import InputError
 from captum_layermask.evaluate.report import Report, Table, absent, markdown, write_report
@@ -52,7 +54,7 @@ def folder(tmp_path):
 
 def test_a_table_becomes_an_aligned_pipe_table():
     assert markdown(TABLE) == (
-        "## Accuracy\n\nTraining images: <compare> ratios.\n\n"
+        "## Accuracy\n\nTraining images: &lt;compare&gt; ratios.\n\n"
         "| missing       |               random | vanished |\n"
         "| ------------- | -------------------: | -------: |\n"
         "| layer masking | 0.540 [0.521, 0.561] |        0 |\n"
@@ -88,7 +90,7 @@ def test_the_folder_holds_what_is_promised_and_no_more(folder):
 
 def test_the_tables_hold_nothing_that_changes(folder, tmp_path):
     text = (folder / "tables.md").read_text()
-    assert text == f"# Missingness <bias>\n\nTwo ways.\n\n{markdown(TABLE)}\n{markdown(TABLE)}"
+    assert text == f"# Missingness &lt;bias&gt;\n\nTwo ways.\n\n{markdown(TABLE)}\n{markdown(TABLE)}"
     write_report(report(), tmp_path / "other", {"seed": 4})
     assert (tmp_path / "other" / "tables.md").read_bytes() == (folder / "tables.md").read_bytes()
 
@@ -133,6 +135,40 @@ def test_the_page_shows_every_cell_fact_and_setting(folder):
 
 def test_text_is_escaped(folder):
     assert "<bias>" not in (folder / "report.html").read_text()
+
+
+NASTY = "<script>a|b</script> *x* [y](z) $w$\nend"
+
+
+def test_no_name_is_markup_anywhere(tmp_path):
+    """Not in a title, caption, header, cell, figure, fact or setting; in neither file."""
+    drawn = figure(NASTY)
+    table = Table(NASTY, NASTY, (NASTY, "n"), ((NASTY, "1"),))
+    facts = {NASTY: NASTY, "by": {NASTY: [NASTY]}}
+    write_report(Report(NASTY, NASTY, (table,), {"figure": drawn}, facts), tmp_path, {NASTY: NASTY})
+    page = (tmp_path / "report.html").read_text()
+    assert not {"script", "em", "strong"} & {tag for tag, _ in tags(page)}
+    assert page.count("&lt;script&gt;") >= 12
+    text = (tmp_path / "tables.md").read_text()
+    assert len(text.splitlines()) == len((f"#\n\n\n\n{markdown(TABLE)}").splitlines()) - 1
+    shown = MarkdownIt("commonmark").enable("table").render(text)
+    found = [tag for tag, _ in tags(shown)]
+    assert found == ["h1", "p", "h2", "p", "table", "thead", "tr", "th", "th", "tbody", "tr", "td", "td"]
+    assert html.unescape(shown).count(NASTY.replace("\n", " ")) == 6
+
+
+def test_a_cell_keeps_its_column_aligned():
+    lines = markdown(Table("t", "c", ("class", "n"), (("<b>", "1"), ("cat", "12")))).splitlines()
+    assert len({len(line) for line in lines[4:]}) == 1
+
+
+def test_a_figure_holds_its_origin(tmp_path):
+    settings = {"model": "small", "seed": 3, "n_samples": 50}
+    write_report(report(), tmp_path, settings, "captum-layermask evaluate lime")
+    with Image.open(tmp_path / "figures" / "grid-random.png") as picture:
+        about = picture.info
+    assert about["Command"] == "captum-layermask evaluate lime"
+    assert (about["Model"], about["Seed"], about["Samples"]) == ("small", "3", "50")
 
 
 def test_the_page_suits_phones_darkness_and_paper(folder):

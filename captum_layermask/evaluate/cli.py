@@ -1,45 +1,53 @@
-"""The command line: ``captum-layermask evaluate curves``, ``shape`` and ``lime``."""
+"""The command line: ``captum-layermask evaluate curves``, ``shape`` and ``lime``.
+
+Nothing heavy is imported before a command's options are known to be good.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-import importlib
+import importlib.util
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import torch
 import typer
 
-from captum_layermask.errors import InputError, MissingPackageError
+from captum_layermask import options
+from captum_layermask.errors import InputError, MissingPackageError, StoppedError
 from captum_layermask.evaluate.folders import require_outside
-from captum_layermask.evaluate.orders import ORDERS
-from captum_layermask.models import load_model
-from captum_layermask.removals import REMOVALS
-from captum_layermask.segments import SEGMENTERS
+from captum_layermask.names import ORDERS, REMOVAL_NAMES, SEGMENTER_NAMES
 
 if TYPE_CHECKING:
     from captum_layermask.evaluate.run import Experiment, Outcome
+    from captum_layermask.models import LoadedModel
 
 __all__ = ["app"]
 
 app = typer.Typer(no_args_is_help=True)
 
 
+def load_model(name: str) -> LoadedModel:
+    """Load a network."""
+    from captum_layermask.models import load_model
+
+    return load_model(name)
+
+
 @app.callback()
 def _group() -> None:
     """Measure on many images how much each way to remove pixels misleads a network."""
     for package in ("jinja2", "pyarrow", "torchmetrics"):
-        try:
-            importlib.import_module(package)
-        except ModuleNotFoundError as error:
+        if importlib.util.find_spec(package) is None:
             raise MissingPackageError(
                 f"the evaluation needs {package}, which is not installed: "
                 "pip install 'captum-layermask[evaluate]'."
-            ) from error
+            )
 
 
-_ALL_SEGMENTATIONS = ",".join(SEGMENTERS)
+_ALL_SEGMENTATIONS = ",".join(SEGMENTER_NAMES)
 _ALL_ORDERS = ",".join(ORDERS)
 
 _MASKS = "Folder of object masks <image>.<category>.png; white is the object."
@@ -47,7 +55,8 @@ _MASKS = "Folder of object masks <image>.<category>.png; white is the object."
 _Data = Annotated[
     Path,
     typer.Option(
-        help="Folder of images: a folder for each class, <wnid>_*.JPEG, or any images and their --labels."
+        help="Folder of images: a folder for each class, <wnid>_*.JPEG, or any images and their --labels.",
+        callback=options.check_folder,
     ),
 ]
 _Labels = Annotated[
@@ -58,53 +67,78 @@ _Labels = Annotated[
     ),
 ]
 _Out = Annotated[
-    Path, typer.Option(help="Folder to write to. A run that was stopped there goes on where it stopped.")
-]
-_Model = Annotated[
-    str, typer.Option(help="efficientnet-lite0, -lite1, -lite2, torchvision:NAME or timm:NAME.")
+    Path,
+    typer.Option(
+        help="Folder to write to. A run that was stopped there goes on where it stopped.",
+        callback=options.check_out,
+    ),
 ]
 _Missing = Annotated[
-    str, typer.Option(help=f"Ways to remove pixels, with commas between them: {', '.join(REMOVALS)}.")
+    str,
+    typer.Option(
+        help=f"Ways to remove pixels, with commas between them: {', '.join(REMOVAL_NAMES)}.",
+        callback=options.removals,
+    ),
 ]
 _Segments = Annotated[
-    str, typer.Option(help=f"Segmentations, with commas between them: {', '.join(SEGMENTERS)}.")
+    str,
+    typer.Option(
+        help=f"Segmentations, with commas between them: {', '.join(SEGMENTER_NAMES)}.",
+        callback=options.segmentations,
+    ),
 ]
-_SegmentCount = Annotated[int, typer.Option(help="About how many segments to make.")]
+_SegmentCount = Annotated[
+    int, typer.Option(help="About how many segments to make.", callback=options.at_least(1))
+]
 _Limit = Annotated[
     int | None,
-    typer.Option(help="Take so many images, spread evenly over the folder.", show_default="all"),
+    typer.Option(
+        help="Take so many images, spread evenly over the folder.",
+        show_default="all",
+        callback=options.at_least(1),
+    ),
 ]
-_Seed = Annotated[int, typer.Option(help="Seed of all that is random.")]
 _Threads = Annotated[
     int | None,
     typer.Option(
         help="Threads of each process. It belongs to the settings of a run: it decides last bits.",
         show_default="as torch chooses",
+        callback=options.check_threads,
     ),
 ]
 
 
 @app.command()
 def curves(
+    context: typer.Context,
     data: _Data,
     out: _Out,
-    model: _Model = "efficientnet-lite0",
+    model: options.Model = "efficientnet-lite0",
     missing: _Missing = "layer,grey,black",
     segments: _Segments = _ALL_SEGMENTATIONS,
     n_segments: _SegmentCount = 196,
     orders: Annotated[
-        str, typer.Option(help=f"In which order segments go, with commas between: {', '.join(ORDERS)}.")
+        str,
+        typer.Option(
+            help=f"In which order segments go, with commas between: {', '.join(ORDERS)}.",
+            callback=options.orders,
+        ),
     ] = _ALL_ORDERS,
-    fractions: Annotated[int, typer.Option(help="How many fractions of the segments, from 0 to 1.")] = 11,
+    fractions: Annotated[
+        int,
+        typer.Option(help="How many fractions of the segments, from 0 to 1.", callback=options.at_least(2)),
+    ] = 11,
     saliency: Annotated[
         Path | None,
         typer.Option(
-            help="Folder of saliency maps, <image>.png or .npy.", show_default="gradients of the model"
+            help="Folder of saliency maps, <image>.png or .npy.",
+            show_default="gradients of the model",
+            callback=options.check_folder,
         ),
     ] = None,
     labels: _Labels = None,
     limit: _Limit = None,
-    seed: _Seed = 0,
+    seed: options.Seed = 0,
     threads: _Threads = None,
 ) -> None:
     """Predict while more and more segments of each image are removed (§4.1, Tables 1 and 3)."""
@@ -117,14 +151,14 @@ def curves(
     experiment = Curves(
         loaded,
         find_images(data, loaded.categories, saliency=saliency, labels=labels, limit=limit),
-        missing=_names(missing),
-        segments=_names(segments),
-        orders=_names(orders),
+        missing=options.split(missing),
+        segments=options.split(segments),
+        orders=options.split(orders),
         fractions=fractions,
         n_segments=n_segments,
         seed=seed,
     )
-    outcome = _evaluate(experiment, out)
+    outcome = _evaluate(experiment, out, context.obj)
     if outcome is not None and outcome.facts["units"]:
         each = len(experiment.units(experiment.images[0]))
         seconds = 1000 * each * outcome.facts["loop_seconds"] / outcome.facts["units"]
@@ -136,15 +170,21 @@ def curves(
 
 @app.command()
 def shape(
+    context: typer.Context,
     data: _Data,
-    masks: Annotated[Path, typer.Option(help=_MASKS)],
+    masks: Annotated[Path, typer.Option(help=_MASKS, callback=options.check_folder)],
     out: _Out,
-    model: _Model = "efficientnet-lite0",
+    model: options.Model = "efficientnet-lite0",
     missing: _Missing = "layer,grey,black",
-    pairs: Annotated[int, typer.Option(help="On how many images of other classes each mask is laid.")] = 8,
+    pairs: Annotated[
+        int,
+        typer.Option(
+            help="On how many images of other classes each mask is laid.", callback=options.at_least(0)
+        ),
+    ] = 8,
     labels: _Labels = None,
     limit: _Limit = None,
-    seed: _Seed = 0,
+    seed: options.Seed = 0,
     threads: _Threads = None,
 ) -> None:
     """Hide objects by their own masks and by broken ones: does the shape tell the class (§4.2, Fig. 6)?"""
@@ -155,29 +195,42 @@ def shape(
     _use_threads(threads)
     loaded = load_model(model)
     images = find_images(data, loaded.categories, masks=masks, labels=labels, limit=limit, labelled=False)
-    _evaluate(Shape(loaded, images, missing=_names(missing), pairs=pairs, seed=seed), out)
+    _evaluate(Shape(loaded, images, missing=options.split(missing), pairs=pairs, seed=seed), out, context.obj)
 
 
 @app.command()
 def lime(
+    context: typer.Context,
     data: _Data,
     out: _Out,
     masks: Annotated[
-        Path | None, typer.Option(help=_MASKS, show_default="no alignment, no Jaccard similarity")
+        Path | None,
+        typer.Option(
+            help=_MASKS, show_default="no alignment, no Jaccard similarity", callback=options.check_folder
+        ),
     ] = None,
-    model: _Model = "efficientnet-lite0",
+    model: options.Model = "efficientnet-lite0",
     missing: _Missing = "layer,grey,black",
     segments: _Segments = _ALL_SEGMENTATIONS,
     n_segments: _SegmentCount = 196,
-    n_samples: Annotated[int, typer.Option(help="Perturbed images for each explanation.")] = 500,
+    n_samples: Annotated[
+        int, typer.Option(help="Perturbed images for each explanation.", callback=options.at_least(1))
+    ] = 500,
     top: Annotated[
-        str, typer.Option(help="How many of the most important segments to remove, with commas between.")
+        str,
+        typer.Option(
+            help="How many of the most important segments to remove, with commas between.",
+            callback=options.check_numbers,
+        ),
     ] = "10,20,30",
-    mosaics: Annotated[int, typer.Option(help="Mosaics of four images for the Grid Pointing Game.")] = 30,
-    batch_size: Annotated[int, typer.Option(help="Perturbed images per call of the model.")] = 16,
+    mosaics: Annotated[
+        int,
+        typer.Option(help="Mosaics of four images for the Grid Pointing Game.", callback=options.at_least(0)),
+    ] = 30,
+    batch_size: options.BatchSize = 16,
     labels: _Labels = None,
     limit: _Limit = None,
-    seed: _Seed = 0,
+    seed: options.Seed = 0,
     threads: _Threads = None,
 ) -> None:
     """Explain predictions by LIME under each way, and measure the explanations (§4.4, Table 2)."""
@@ -190,24 +243,25 @@ def lime(
     experiment = Lime(
         loaded,
         find_images(data, loaded.categories, masks=masks, labels=labels, limit=limit, labelled=False),
-        missing=_names(missing),
-        segments=_names(segments),
+        missing=options.split(missing),
+        segments=options.split(segments),
         n_segments=n_segments,
         n_samples=n_samples,
-        top=_numbers(top),
+        top=options.numbers(top),
         mosaics=mosaics,
         batch_size=batch_size,
         seed=seed,
     )
-    _evaluate(experiment, out)
+    _evaluate(experiment, out, context.obj)
 
 
-def _evaluate(experiment: Experiment, out: Path) -> Outcome | None:
+def _evaluate(experiment: Experiment, out: Path, command: str | None) -> Outcome | None:
     """Run an experiment, write its report and print the tables; processes but the first only run."""
-    from captum_layermask.evaluate.report import markdown, write_report
+    from captum_layermask.evaluate.report import heading, markdown, write_report
     from captum_layermask.evaluate.run import run
 
-    outcome = run(experiment, out)
+    with _stopped_run(out):
+        outcome = run(experiment, out)
     if outcome is None:
         return None
     left_out = outcome.left_out.to_pylist()
@@ -223,8 +277,8 @@ def _evaluate(experiment: Experiment, out: Path) -> Outcome | None:
         )
     report = experiment.report(outcome.records)
     report = dataclasses.replace(report, facts=report.facts | {"this start": outcome.facts})
-    write_report(report, out, outcome.settings)
-    typer.echo(f"# {report.title}\n\n{report.summary}\n")
+    write_report(report, out, outcome.settings, command)
+    typer.echo(heading(report))
     for table in report.tables:
         typer.echo(markdown(table))
     page = _printable(out / "report.html")
@@ -247,20 +301,18 @@ def _printable(path: Path) -> str:
     return os.fsencode(path).decode(errors="replace")
 
 
-def _names(text: str) -> list[str]:
-    """The names that an option lists, each once."""
-    return list(dict.fromkeys(name.strip() for name in text.split(",")))
-
-
-def _numbers(text: str) -> list[int]:
+@contextmanager
+def _stopped_run(out: Path) -> Iterator[None]:
     try:
-        return [int(number) for number in text.split(",")]
-    except ValueError:
-        raise InputError(f"{text!r} is no list of numbers; give some such as 10,20,30.") from None
+        yield
+    except KeyboardInterrupt as stop:
+        raise StoppedError(
+            f"what was recorded is kept in {str(out)!r}; give the same command again to go on from there."
+        ) from stop
 
 
 def _use_threads(threads: int | None) -> None:
     if threads is not None:
-        if threads < 1:
-            raise InputError(f"the number of threads is {threads}; give at least 1.")
+        import torch
+
         torch.set_num_threads(threads)

@@ -21,8 +21,9 @@ from captum_layermask.evaluate.titles import way_title
 from captum_layermask.filling import FilledForward
 from captum_layermask.forward import RemovalForward
 from captum_layermask.mask import Mask
-from captum_layermask.plots import DIVERGING
+from captum_layermask.plots import DIVERGING, Picture
 from captum_layermask.removals import REMOVALS
+from captum_layermask.text import printable, shortened
 
 __all__ = [
     "as_picture",
@@ -144,7 +145,7 @@ def plot_shape(
                 _draw_pair(axis, place * bars + 2 * number, accuracies[name][way], way_color(way))
         axis.set_xticks(
             [place * bars + len(ways) - 0.5 for place in range(len(row))],
-            [textwrap.fill(name, 14) for name in row],
+            [textwrap.fill(shortened(name, 40), 14) for name in row],
             fontsize="small",
         )
         axis.tick_params(axis="x", length=0)
@@ -184,8 +185,8 @@ def plot_pictures(
             axis.set_yticks([])
             axis.spines[:].set_visible(False)
             if line == 0:
-                axis.set_title(textwrap.fill(column, 20), fontsize="small")
-        row[0].set_ylabel(textwrap.fill(title, 18), fontsize="small")
+                axis.set_title(textwrap.fill(printable(column), 20), fontsize="small")
+        row[0].set_ylabel(textwrap.fill(printable(title), 18), fontsize="small")
     return figure
 
 
@@ -213,7 +214,7 @@ def remaining_picture(forward: RemovalForward, pixels: Tensor, visible: Tensor) 
 
 
 def attribution_picture(importance: Sequence[float], segments: Tensor) -> NDArray[np.float64]:
-    """An explanation to look at: green segments speak for the class, red ones against it.
+    """An explanation to look at: orange segments speak for the class, blue ones against it.
 
     Args:
         importance: K numbers, one for each segment. The colours of the largest magnitude are full.
@@ -233,7 +234,7 @@ def as_picture(pixels: Tensor) -> NDArray[np.float64]:
 
 
 def _figure(width: float, height: float, caption: str) -> Figure:
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = Picture(figsize=(width, height), layout="constrained")
     figure.set_label(caption)
     return figure
 

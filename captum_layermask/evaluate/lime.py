@@ -39,7 +39,7 @@ __all__ = ["TOP", "Lime"]
 #: How many segments are taken for the most important ones; the paper's Table 2 has 20.
 TOP = (10, 20, 30)
 
-_COLOURS = "Green speaks for the class, red against it."
+_COLOURS = "Orange speaks for the class, blue against it."
 
 
 @dataclass(frozen=True)

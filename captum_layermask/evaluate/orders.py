@@ -6,14 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["ORDERS", "removal_order", "segment_sums"]
+from captum_layermask.names import ORDERS
 
-#: Name → title.
-ORDERS: dict[str, str] = {
-    "random": "random",
-    "most-salient": "most salient first",
-    "least-salient": "least salient first",
-}
+__all__ = ["ORDERS", "removal_order", "segment_sums"]
 
 
 def segment_sums(segments: Tensor, saliency: Tensor) -> Tensor:

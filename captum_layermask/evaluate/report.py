@@ -17,10 +17,15 @@ import jinja2
 from matplotlib.figure import Figure
 
 from captum_layermask.errors import InputError
+from captum_layermask.figure_files import figure_metadata
+from captum_layermask.text import in_markdown
 
-__all__ = ["Report", "Table", "absent", "markdown", "write_report"]
+__all__ = ["Report", "Table", "absent", "heading", "markdown", "write_report"]
 
 _PACKAGES = ("captum-layermask", "torch", "torchvision", "captum", "torchmetrics", "scikit-image", "numpy")
+
+#: Keyword of a figure's metadata → setting.
+_ORIGIN = {"Model": "model", "Seed": "seed", "Samples": "n_samples"}
 
 #: Longer tables come after the figures of the page.
 _SHORT = 20
@@ -74,10 +79,11 @@ def absent(title: str, reason: str) -> Table:
 
 def markdown(table: Table) -> str:
     """The table as a pipe table, with its title and caption; text first, numbers to the right."""
-    heading = f"## {table.title}\n\n{table.caption}\n"
+    title = f"## {in_markdown(table.title)}\n\n{in_markdown(table.caption)}\n"
     if not table.header:
-        return heading
-    widths = [max(3, *map(len, column)) for column in zip(table.header, *table.rows, strict=True)]
+        return title
+    rows = [tuple(map(in_markdown, row)) for row in (table.header, *table.rows)]
+    widths = [max(3, *map(len, column)) for column in zip(*rows, strict=True)]
     sides = _sides(table)
 
     def line(cells: tuple[str, ...]) -> str:
@@ -86,12 +92,16 @@ def markdown(table: Table) -> str:
     rule = tuple(
         "-" * (w - 1) + (":" if side == "right" else "-") for w, side in zip(widths, sides, strict=True)
     )
-    rows = [tuple(_escaped(cell) for cell in row) for row in (table.header, *table.rows)]
     lines = [line(rows[0]), line(rule), *map(line, rows[1:])]
-    return f"{heading}\n" + "\n".join(lines) + "\n"
+    return f"{title}\n" + "\n".join(lines) + "\n"
 
 
-def write_report(report: Report, out: Path, settings: dict[str, Any]) -> None:
+def heading(report: Report) -> str:
+    """The title and the summary of a report, as Markdown."""
+    return f"# {in_markdown(report.title)}\n\n{in_markdown(report.summary)}\n"
+
+
+def write_report(report: Report, out: Path, settings: dict[str, Any], command: str | None = None) -> None:
     """Write ``tables.md``, ``figures/*.png``, ``report.json`` and ``report.html`` into a folder.
 
     Equal reports give equal tables, byte for byte. The page needs no other file, no script and no network.
@@ -100,11 +110,14 @@ def write_report(report: Report, out: Path, settings: dict[str, Any]) -> None:
         report: what was found.
         out: a folder, made if need be; files of an earlier report are replaced.
         settings: JSON, what decided the records.
+        command: that was given, for the metadata of the figures.
 
     Raises:
         InputError: the folder cannot be written to.
     """
-    pictures = {name: _png(figure) for name, figure in report.figures.items()}
+    origin = {"Command": command} | {word: settings.get(name) for word, name in _ORIGIN.items()}
+    metadata = figure_metadata({name: str(value) for name, value in origin.items() if value is not None})
+    pictures = {name: _png(figure, metadata) for name, figure in report.figures.items()}
     about = {"facts": report.facts, "settings": settings, "versions": _versions(), "machine": _machine()}
     try:
         (out / "figures").mkdir(parents=True, exist_ok=True)
@@ -121,7 +134,7 @@ def write_report(report: Report, out: Path, settings: dict[str, Any]) -> None:
 
 
 def _tables(report: Report) -> str:
-    return "\n".join([f"# {report.title}\n", f"{report.summary}\n", *map(markdown, report.tables)])
+    return "\n".join([heading(report), *map(markdown, report.tables)])
 
 
 def _page(report: Report, pictures: Mapping[str, bytes], about: dict[str, Any]) -> str:
@@ -143,9 +156,9 @@ def _page(report: Report, pictures: Mapping[str, bytes], about: dict[str, Any]) 
     )
 
 
-def _png(figure: Figure) -> bytes:
+def _png(figure: Figure, metadata: dict[str, str]) -> bytes:
     file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=144)
+    figure.savefig(file, format="png", dpi=144, metadata=metadata)
     return file.getvalue()
 
 
@@ -163,10 +176,6 @@ def _is_number(cell: str) -> bool:
 
 def _padded(cell: str, width: int, side: str) -> str:
     return cell.rjust(width) if side == "right" else cell.ljust(width)
-
-
-def _escaped(cell: str) -> str:
-    return cell.replace("|", "\\|")
 
 
 def _versions() -> dict[str, str]:

@@ -1,0 +1,17 @@
+from .colors import Colors as Colors
+from .errors import InplaceError as InplaceError
+from .errors import InputError as InputError
+from .errors import LayerMaskError as LayerMaskError
+from .errors import MaskLostError as MaskLostError
+from .errors import NoRuleError as NoRuleError
+from .errors import NothingMissingWarning as NothingMissingWarning
+from .errors import PictureWarning as PictureWarning
+from .errors import TrainingModeError as TrainingModeError
+from .errors import UnknownNameError as UnknownNameError
+from .errors import VanishedWarning as VanishedWarning
+from .layer_masking import LayerMaskedForward as LayerMaskedForward
+from .missing import MISSING as MISSING
+from .registry import rule_for as rule_for
+from .removals import REMOVALS as REMOVALS
+from .removals import Removal as Removal
+from .removals import make_forward as make_forward
