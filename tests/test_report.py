@@ -68,7 +68,7 @@ def test_a_table_without_rows_has_its_header():
 
 def test_a_table_that_could_not_be_made_says_why(tmp_path):
     missing = absent("Lead", "it takes <two> ways")
-    assert markdown(missing) == "## Lead\n\nNot here: it takes <two> ways.\n"
+    assert markdown(missing) == "## Lead\n\nNot here: it takes &lt;two&gt; ways.\n"
     write_report(dataclasses.replace(report(), tables=(missing, TABLE)), tmp_path, {})
     page = (tmp_path / "report.html").read_text()
     assert "Not here: it takes &lt;two&gt; ways." in page
