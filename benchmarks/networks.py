@@ -39,8 +39,8 @@ def write_part(text: str, start: str, end: str | None) -> None:
 
     A part that is not there yet is added at the end.
     """
-    lines = SUPPORT.read_text().splitlines() if SUPPORT.exists() else []
+    lines = SUPPORT.read_text().split("\n")
     first = lines.index(start) if start in lines else len(lines)
     last = lines.index(end) if end in lines[first:] else len(lines)
-    whole = [*lines[:first], *text.strip("\n").split("\n"), "", *lines[last:]]
-    SUPPORT.write_text("\n".join(whole).strip("\n") + "\n")
+    parts = (lines[:first], text.split("\n"), lines[last:])
+    SUPPORT.write_text("\n\n".join("\n".join(part).strip("\n") for part in parts if part) + "\n")

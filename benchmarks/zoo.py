@@ -33,10 +33,11 @@ from support import apart, check_model, images_and_masks, redraw, rows, tensors 
 from captum_layermask import LayerMaskedForward, LayerMaskError  # noqa: E402
 
 CHOSEN = HERE / "pytorchcv_networks.txt"
-SIZES = (64, 96, 128, 160, 224, 256, 320, 448)
+SIZES = (64, 96, 128, 160, 224, 256, 299, 320, 331, 448)
 MOST_PARAMETERS = 40e6
 SECONDS = 60
 OUTCOMES = ("runs", "refused", "crashes", "silently wrong", "not judged")
+COLUMNS = {"pfpcnet": 240}  # made for 320 × 240
 OTHER_INPUT = {
     "audio": ("jasper", "jasperdr", "nvpattexp", "quartznet", "visemenet", "voca"),
     "pairs of frames": ("raft",),
@@ -47,16 +48,16 @@ OTHER_INPUT = {
 }
 
 
-class Gray(nn.Module):
-    """A network for images of one channel, on the first of three."""
+class Cut(nn.Module):
+    """A network for images of one channel or of fewer columns, on these."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, channels: int, columns: int | None) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.channels, self.columns = model, channels, columns
 
     def forward(self, x: Tensor) -> object:
-        """Answer to the first channel."""
-        return self.model(x[:, :1])
+        """Answer to a part of the image."""
+        return self.model(x[:, : self.channels, :, : self.columns])
 
 
 class Seeded(nn.Module):
@@ -89,8 +90,9 @@ def build(name: str, size: int) -> nn.Module:
     for buffer_name, buffer in model.named_buffers():
         if buffer_name.endswith("index"):  # CondenseNet: which channels a layer reads, all 0 without weights
             buffer.copy_(torch.arange(len(buffer)))
-    gray = getattr(model, "in_channels", 3) == 1
-    return Seeded(Gray(model) if gray else model).eval()
+    channels = next(m for m in model.modules() if isinstance(m, nn.Conv2d)).in_channels
+    columns = COLUMNS.get(name)
+    return Seeded(model if channels == 3 and not columns else Cut(model, channels, columns)).eval()
 
 
 def sizes(name: str) -> tuple[int, ...]:
