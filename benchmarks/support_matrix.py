@@ -9,7 +9,6 @@ weights, every parameter, gain and buffer is drawn anew, and S1, S2, S5 and S10 
 
 import argparse
 import gc
-import json
 import sys
 import warnings
 from datetime import date
@@ -22,10 +21,10 @@ import torchvision
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "tests"))
 
+from networks import TOLERANCE, ZOO, append, read, smallest_size, write_part  # noqa: E402
 from support import check_model  # noqa: E402
 
 SIZES = (64, 96, 160, 224, 256)
-TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-9}
 
 
 def torchvision_convnets() -> list[str]:
@@ -42,24 +41,12 @@ def build(library: str, name: str) -> torch.nn.Module:
     return torchvision.models.get_model(name, num_classes=10, **options).eval()
 
 
-def smallest_size(library: str, name: str) -> int:
-    """The first of ``SIZES`` that the plain network takes."""
-    model = build(library, name)
-    for size in SIZES:
-        try:
-            with torch.no_grad():
-                model(torch.zeros(1, 3, size, size))
-            return size
-        except Exception as error:
-            problem = error
-    raise problem
-
-
 def record(library: str, name: str) -> dict:
     """What happened to one network, first in float32, in float64 where rounding may be the reason."""
     found: dict = {"library": library, "name": name}
     try:
-        size = smallest_size(library, name)
+        plain = build(library, name)
+        size = smallest_size(lambda _: plain, SIZES)
         for dtype, tolerance in TOLERANCE.items():
             verdict = check_model(build(library, name), size, dtype)
             found |= vars(verdict) | {"size": size, "dtype": str(dtype), "works": verdict.passes(tolerance)}
@@ -79,15 +66,8 @@ def run(path: Path, part: str) -> None:
     jobs += [("timm", name) for name in (HERE / "timm_convnets.txt").read_text().split()]
     for library, name in jobs[index::parts]:
         if (library, name) not in done:
-            line = json.dumps(record(library, name))
-            with path.open("a") as file:
-                file.write(line + "\n")
+            append(path, record(library, name))
             gc.collect()
-
-
-def read(path: Path) -> list[dict]:
-    """The records of a file."""
-    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def write(path: Path) -> None:
@@ -116,7 +96,7 @@ def write(path: Path) -> None:
             s1 = f"{r['identity']:.0e}" if "identity" in r else ""
             s2 = "pass" if r["works"] else ("fail" if "depth" in r else "")
             lines.append(f"| {name} | {'yes' if r['works'] else 'no'} | {s1} | {s2} | {error} |")
-    (HERE.parent / "docs" / "support.md").write_text("\n".join(lines) + "\n")
+    write_part("\n".join(lines), "# Support matrix", ZOO)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from captum_layermask import LayerMaskedForward
 from captum_layermask.activation import MaskedMap, carriers_in
 from captum_layermask.checking import relative, scramble
+from captum_layermask.layer_masking import unwrapped
 
 
 def redraw(model: nn.Module, seed: int = 0) -> nn.Module:
@@ -123,33 +124,70 @@ class Verdict:
         return near and self.pixels and self.nothing and self.alive
 
 
-def check_model(model: nn.Module, size: int, dtype: torch.dtype = torch.double) -> Verdict:
-    """Check one network with every parameter drawn anew, on images of ``size`` × ``size`` pixels.
+def images_and_masks(model: nn.Module, size: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Three images (3 channels) and which of their pixels are visible (N×1×H×W): all of them in the first.
 
     The images are channels-last in memory, as padded maps are, so that the plain and the masked network run
     the same kernels: some deep networks with random parameters amplify a rounding error to the size of the
-    output, plain in one format against plain in the other too.
+    output, plain in one format against plain in the other too. Where the plain network cannot (it flattens
+    with ``view``), they are as anybody makes them.
     """
-    model = redraw(model).to(dtype)
-    forward = LayerMaskedForward(model)
     generator = torch.Generator().manual_seed(1)
-    x = torch.randn(3, 3, size, size, generator=generator)
-    x = x.to(dtype, memory_format=torch.channels_last)
+    x = torch.randn(3, 3, size, size, generator=generator).to(dtype)
     block = max(8, size // 8)
     coarse = torch.ones(3, 1, -(-size // block), -(-size // block), dtype=torch.bool)
     coarse[1] = False
     coarse[1, :, 1:4, 2:7] = True
     coarse[1:, :, 2, 3] = False
     visible = coarse.repeat_interleave(block, 2).repeat_interleave(block, 3)[..., :size, :size]
+    try:
+        same_kernels = x.contiguous(memory_format=torch.channels_last)
+        model(same_kernels)
+        return same_kernels, visible
+    except RuntimeError:
+        return x, visible
+
+
+def tensors(answer: object) -> list[Tensor]:
+    """Every tensor in what a model returns."""
+    found: list[Tensor] = []
+    unwrapped(answer, lambda tensor: found.append(tensor) or tensor)
+    return found
+
+
+def rows(answer: object, part: slice, images: int = 3) -> list[Tensor]:
+    """What a model returns for some of its images, where it has a row for each of them."""
+    return [tensor[part] for tensor in tensors(answer) if tensor.dim() and len(tensor) == images]
+
+
+def apart(a: object, b: object) -> float:
+    """The largest relative difference between two answers of a model, infinite where they do not match."""
+    pairs = list(zip(tensors(a), tensors(b), strict=True))
+    if any(one.shape != other.shape for one, other in pairs):
+        return float("inf")
+    return max((relative(one.double(), other.double()) for one, other in pairs if one.numel()), default=0.0)
+
+
+def same(a: object, b: object) -> bool:
+    """Whether two answers of a model agree in every bit."""
+    return all(map(torch.equal, tensors(a), tensors(b)))
+
+
+def check_model(model: nn.Module, size: int, dtype: torch.dtype = torch.double) -> Verdict:
+    """Check one network with every parameter drawn anew, on images of ``size`` × ``size`` pixels."""
+    model = redraw(model).to(dtype)
+    forward = LayerMaskedForward(model)
+    nothing = torch.zeros(size, size)
+    whole, last = slice(0, 1), slice(2, 3)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        x, visible = images_and_masks(model, size, dtype)
         plain, masked = model(x), forward(x, mask=visible)
+        empty = forward._observed(x[:1], (), nothing, sees_nothing)
         return Verdict(
-            identity=max(relative(forward(x), plain), relative(masked[0], plain[0])),
-            depth=relative(forward._observed(x, (), visible, scramble), masked),
-            pixels=torch.equal(forward(torch.where(visible, x, torch.nan), mask=visible), masked),
-            nothing=bool(
-                forward._observed(x[:1], (), torch.zeros(size, size), sees_nothing).isfinite().all()
-            ),
-            alive=not torch.equal(forward(-x, mask=visible)[2], masked[2]),
+            identity=max(apart(forward(x), plain), apart(rows(masked, whole), rows(plain, whole))),
+            depth=apart(forward._observed(x, (), visible, scramble), masked),
+            pixels=same(forward(torch.where(visible, x, torch.nan), mask=visible), masked),
+            nothing=all(bool(tensor.isfinite().all()) for tensor in tensors(empty)),
+            alive=not same(rows(forward(-x, mask=visible), last), rows(masked, last)),
         )
