@@ -7,9 +7,11 @@ reaches the tensor behind PyTorch's back ends in ``Guarded.__torch_dispatch__``,
 
 from __future__ import annotations
 
+import functools
+import math
 import sys
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any, ClassVar
@@ -18,11 +20,13 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import resolve_name
 
-from captum_layermask.errors import InplaceError, LayerMaskError, MaskLostError, NoRuleError
+from captum_layermask.errors import InplaceError, LayerMaskError, MaskLostError, MisfitError, NoRuleError
 from captum_layermask.gradients import inside_custom_function, refusing
+from captum_layermask.layout import NCHW, Axes, Dimension, factors
 from captum_layermask.mask import Mask
 from captum_layermask.propagation import PROPAGATIONS, Propagation
-from captum_layermask.registry import RULES, Function, spellings
+from captum_layermask.registry import RULES, spellings
+from captum_layermask.signatures import Function, bound
 from captum_layermask.windows import Geometry
 
 FUNCTIONS = (
@@ -32,8 +36,9 @@ FUNCTIONS = (
 )
 PROPERTIES = (
     "shape ndim dtype device layout itemsize nbytes requires_grad is_leaf grad_fn is_cuda is_cpu is_meta "
-    "is_mps is_xpu is_mkldnn is_quantized is_sparse is_nested"
+    "is_mps is_xpu is_mkldnn is_quantized is_sparse is_nested grad"
 )
+_RESHAPES = {f for name in ("view", "reshape", "unflatten", "view_as", "reshape_as") for f in spellings(name)}
 _VALUELESS = {function for name in FUNCTIONS.split() for function in spellings(name)} | {
     getattr(Tensor, name).__get__ for name in PROPERTIES.split() if hasattr(Tensor, name)
 }
@@ -55,6 +60,9 @@ class Run:
         propagation: how masks travel through windows.
         windows_left: how many operations that slide a window are still masked; negative for all.
         ended: from here on the network runs as usual, with 0 in what is missing.
+        over: the forward has returned; what is left of it are plain tensors with 0 in what was missing.
+        left: the masks of activations whose values left as numbers, lists or arrays.
+        refusal: the last error raised behind PyTorch's back, which TorchScript reports as one of its own.
         grad: whether gradients were recorded when it began.
     """
 
@@ -66,6 +74,9 @@ class Run:
     propagation: Propagation = PROPAGATIONS["anchored"]
     windows_left: int = -1
     ended: bool = False
+    over: bool = False
+    left: list[Mask] = field(default_factory=list)
+    refusal: LayerMaskError | None = None
     grad: bool = field(default_factory=torch.is_grad_enabled)
 
     def count_window(self, x: MaskedMap) -> None:
@@ -103,6 +114,8 @@ class Carrier(Tensor):
     run: Run
     guarded: ClassVar[type[Any]]
     _aliases: list[weakref.ref[Carrier]]
+    _copies: tuple[weakref.ref[Carrier], ...]
+    _outdated: bool
 
     @staticmethod
     def _around(cls: type[Any], raw: Tensor, run: Run) -> Any:
@@ -110,7 +123,12 @@ class Carrier(Tensor):
         carrier.raw = raw
         carrier.run = run
         carrier._aliases = [weakref.ref(carrier)]
+        carrier._copies, carrier._outdated = (), False
         return carrier
+
+    def plain(self) -> Tensor:
+        """The values as a plain tensor, with 0 in missing cells."""
+        return self.raw
 
     def uncover(self) -> None:
         """Let missing cells be ordinary cells that hold 0, where there are any."""
@@ -122,7 +140,25 @@ class Carrier(Tensor):
             self._aliases = other._aliases
             self._aliases.append(weakref.ref(self))
 
+    def others(self) -> list[Carrier]:
+        """The other living tensors that share this one's memory."""
+        return [c for c in (ref() for ref in self._aliases) if c is not None and c is not self]
+
+    def copies(self, other: Carrier) -> None:
+        """Note that ``other`` holds a copy of this where the plain network has both in the same memory."""
+        self._copies += (weakref.ref(other),)
+        other._copies += (weakref.ref(self),)
+
+    def written(self) -> None:
+        """Note that this was changed in place: copies of it that should have changed too must not be used."""
+        for ref in self._copies:
+            copy = ref()
+            for outdated in () if copy is None else (copy, *copy.others()):
+                outdated._outdated = True
+
     def __repr__(self, *, tensor_contents: Any = None) -> str:  # type: ignore[override]
+        if self.run.over:
+            return repr(self.plain())
         return f"{type(self).__name__}({tuple(self.raw.shape)})"
 
     @classmethod
@@ -136,28 +172,64 @@ class Carrier(Tensor):
         """Run the rule of ``func``, or ``func`` itself where no operand has a map any more."""
         kwargs = kwargs or {}
         if func in _VALUELESS:
+            if len(args) == 1 and not kwargs:
+                return func(args[0].raw)
             args, kwargs = replace_carriers((args, kwargs), Carrier, lambda c: c.raw)
             return func(*args, **kwargs)
-        carriers = tuple(carriers_in((args, kwargs)))
-        run = carriers[0].run
+        carriers = _operands(args, kwargs)
+        if not carriers:
+            raise MaskLostError(
+                f"{function_name(func)} was given masked activations in a container that is no tuple, "
+                "list or dict; hand them over in one of these."
+            )
+        run, maps, over, outdated = carriers[0].run, False, False, False
+        for carrier in carriers:
+            maps |= isinstance(carrier, MaskedMap)
+            over |= carrier.run.over
+            outdated |= carrier._outdated
+        if over:
+            args, kwargs = replace_carriers((args, kwargs), Carrier, lambda c: c.plain() if c.run.over else c)
+            return func(*args, **kwargs)
+        if outdated:
+            raise InplaceError(
+                f"{function_name(func)} in {run.whereabouts()}: this tensor was a view of one that has been "
+                "changed in place since, and holds the values from before; use the operation that returns a "
+                "new tensor."
+            )
         if run.ended:
             for carrier in carriers:
                 carrier.uncover()
-        if any(isinstance(c, MaskedMap) for c in carriers):
-            rule = RULES.get(func, no_rule)
-            run.padded = False
-            name, positioned = rule.__name__, replace_carriers((args, kwargs), MaskedVector, lambda c: c.raw)
-            try:
-                result = rule(func, *positioned)
-            except LayerMaskError as error:
-                raise type(error)(f"{function_name(func)} in {run.whereabouts()}: {error}") from None
+        if kwargs.get("out") is not None:
+            result = _written_out(func, args, kwargs)
         else:
-            name, result = "as usual", _as_usual(func, args, kwargs, carriers)
+            result = cls._answer(func, args, kwargs, carriers, maps)
         for made in carriers_in(result):
             for used in carriers:
+                if made is used:
+                    made.written()
                 made._share_storage_with(used)
         if run.grad and not torch.is_grad_enabled():
             _refuse_lost_gradients(result, carriers)
+        return result
+
+    @staticmethod
+    def _answer(func: Function, args: Any, kwargs: Any, carriers: Sequence[Carrier], maps: bool) -> Any:
+        run = carriers[0].run
+        if not maps and func in _RESHAPES and isinstance(args[0], MaskedVector) and args[0].flattened:
+            args, maps = (args[0].flattened, *args[1:]), True
+        if not maps:
+            name, result = "as usual", _as_usual(func, args, kwargs, carriers)
+        else:
+            rule = RULES.get(func, no_rule)
+            run.padded = False
+            name = rule.__name__
+            if any(isinstance(c, MaskedVector) for c in carriers):
+                args, kwargs = replace_carriers((args, kwargs), MaskedVector, lambda c: c.raw)
+            args, kwargs = bound(func, args, kwargs)
+            try:
+                result = rule(func, args, kwargs)
+            except LayerMaskError as error:
+                raise type(error)(f"{function_name(func)} in {run.whereabouts()}: {error}") from None
         if run.observe is not None:
             run.observe(run, func, name, result)
         return result
@@ -170,37 +242,40 @@ class MaskedMap(Carrier):
         raw: the values; what missing cells hold is unspecified, so a rule that reads neighbours, reduces
             over space or flattens must look at ``mask`` first.
         mask: which cells are visible, missing or frame.
-        axes: a letter for every dimension of ``raw``: N batch, H rows, W columns, S rows and columns
-            flattened into one, C anything without a position (``"NCHW"``, channels-last ``"NHWC"``,
-            grouped channels ``"NCCHW"``, tokens ``"NSC"``), h and w offsets inside blocks of rows and
-            columns whose blocks H and W then count. An axis of one cell may be left out.
+        axes: what every dimension of ``raw`` counts (see ``layout``): ``("N", "C", "H", "W")``, channels-last
+            ``("N", "H", "W", "C")``, tokens ``("N", "HW", "C")``. An axis of one cell may be left out.
         run: what the whole forward shares.
+
+    Raises:
+        MisfitError: the mask is of other images, rows or columns than the values.
     """
 
     mask: Mask
-    axes: str
+    axes: Axes
 
-    def __new__(cls, raw: Tensor, mask: Mask, axes: str, run: Run) -> MaskedMap:
+    def __new__(cls, raw: Tensor, mask: Mask, axes: Axes, run: Run) -> MaskedMap:
         """Pair values and mask."""
+        _require_fit(raw, mask, axes)
         self: MaskedMap = Carrier._around(cls, raw, run)
         self.mask, self.axes = mask, axes
         return self
 
-    def like(self, raw: Tensor, mask: Mask | None = None, axes: str | None = None) -> MaskedMap:
+    def like(self, raw: Tensor, mask: Mask | None = None, axes: Sequence[str] | None = None) -> MaskedMap:
         """A map of the same forward with other values and, where given, another mask or other axes.
 
         Where ``raw`` is this map's own tensor, changed in place, it is this map that is updated.
         """
-        mask, axes = mask or self.mask, axes or self.axes
+        mask, axes = mask or self.mask, self.axes if axes is None else tuple(axes)
         if raw is not self.raw:
             return MaskedMap(raw, mask, axes, self.run)
+        _require_fit(raw, mask, axes)
         if mask is not self.mask:
             self._forbid_live_aliases()
         self.mask, self.axes = mask, axes
         return self
 
     def _forbid_live_aliases(self) -> None:
-        if any(other is not None and other is not self for other in (ref() for ref in self._aliases)):
+        if self.others():
             raise InplaceError(
                 "this in-place operation would change which cells are missing in a tensor that shares its "
                 "memory (a view or its base); use the operation that returns a new tensor."
@@ -210,22 +285,42 @@ class MaskedMap(Carrier):
         """What remains of this map once its positions are gone."""
         return MaskedVector(raw, (self.mask,), self.run)
 
+    @property
+    def dimensions(self) -> tuple[Dimension, ...]:
+        """The letters of every dimension, with their sizes."""
+        return factors(self.axes, tuple(self.raw.shape), len(self.mask.visible), self.mask.size)
+
+    @property
+    def named(self) -> str:
+        """The axes, for messages."""
+        return " ".join(self.axes)
+
+    def plain(self) -> Tensor:
+        """The values as a plain tensor, with 0 in missing cells."""
+        return self.zeroed()
+
     def over(self, cells: Tensor) -> Tensor:
         """Cells of the mask (N×1×H×W), laid out so that they broadcast against ``raw``."""
-        if self.axes == "NCHW":
+        if self.axes == NCHW:
             return cells
-        named = "NCHW"
-        if "S" in self.axes:
-            cells, named = cells.flatten(2), "NCS"
-        for coarse, fine in ("Hh", "Ww"):
-            if fine in self.axes:
-                block = self.raw.shape[self.axes.index(fine)]
-                cells = cells.unflatten(named.index(coarse), (-1, block))
-                named = named.replace(coarse, coarse + fine)
-        kept = [axis for axis in named if axis in self.axes and axis != "C"]
-        cells = cells[tuple(slice(None) if axis in kept else 0 for axis in named)]
-        cells = cells.permute([kept.index(axis) for axis in self.axes if axis != "C"])
-        return cells[tuple(None if axis == "C" else slice(None) for axis in self.axes)]
+        dimensions = self.dimensions
+        sizes = {letter: size for d in dimensions for letter, size in d if letter != "C"}
+        views, rows, columns = (sizes.get(block, 1) for block in "nhw")
+        grid = cells[:, 0].unflatten(2, (-1, columns)).unflatten(1, (-1, rows))
+        grid = grid.unflatten(0, (-1, views) if len(cells) > 1 or views == 1 else (1, 1))
+        order = [letter for d in dimensions for letter, _ in d if letter != "C"]
+        absent = [letter for letter in "NnHhWw" if letter not in order]
+        grid = grid.permute(["NnHhWw".index(letter) for letter in (*absent, *order)])
+        there, unit, spread = iter(grid.shape[len(absent) :]), [], []
+        for dimension in dimensions:
+            for letter, size in dimension:
+                unit.append(1 if letter == "C" else next(there))
+                spread.append(size if len(dimension) > 1 else unit[-1])
+        lengths, at = [], 0
+        for dimension in dimensions:
+            lengths.append(math.prod(spread[at : at + len(dimension)]))
+            at += len(dimension)
+        return grid.reshape(unit).expand(spread).reshape(lengths)
 
     def behind(self, window: Geometry) -> Mask:
         """The mask of what a windowed operation makes of this map."""
@@ -234,7 +329,8 @@ class MaskedMap(Carrier):
     def uncover(self) -> None:
         """Let missing cells be ordinary cells that hold 0."""
         if not self.mask.full:
-            self.raw, self.mask = self.zeroed(), self.mask.uncovered()
+            zeroed = self.zeroed()
+            self.raw, self.mask, self._aliases = zeroed, self.mask.uncovered(), [weakref.ref(self)]
 
     def zeroed(self) -> Tensor:
         """The values, with 0 in missing cells."""
@@ -248,14 +344,18 @@ class MaskedVector(Carrier):
         raw: the values.
         sources: the masks of the maps it came from.
         run: what the whole forward shares.
+        flattened: the map that it is with its dimensions merged, until another operation runs; or None.
     """
 
     sources: tuple[Mask, ...]
+    flattened: MaskedMap | None
 
-    def __new__(cls, raw: Tensor, sources: tuple[Mask, ...], run: Run) -> MaskedVector:
-        """Remember where the values came from."""
+    def __new__(
+        cls, raw: Tensor, sources: tuple[Mask, ...], run: Run, flattened: MaskedMap | None = None
+    ) -> MaskedVector:
+        """Note where the values came from."""
         self: MaskedVector = Carrier._around(cls, raw, run)
-        self.sources = sources
+        self.sources, self.flattened = sources, flattened
         return self
 
 
@@ -268,15 +368,56 @@ class Guarded:
     ) -> Any:
         """Refuse: code that does not ask ``__torch_function__`` would strip the mask."""
         run = next(carriers_in((args, kwargs))).run
-        raise MaskLostError(
+        if run.over:
+            return func(*replace_carriers(args, Carrier, lambda c: c.plain()), **(kwargs or {}))
+        run.refusal = MaskLostError(
             f"{func} in {run.whereabouts()} reached the values of a masked activation without asking "
             "for its rule (scripted functions, torch.tensor(t), numpy conversions and vmap do); "
             "use the plain PyTorch function there."
         )
+        raise run.refusal
 
 
 MaskedMap.guarded = type("MaskedMap", (Guarded, MaskedMap), {})
 MaskedVector.guarded = type("MaskedVector", (Guarded, MaskedVector), {})
+
+
+def _require_fit(raw: Tensor, mask: Mask, axes: Axes) -> None:
+    """Raise where mask and values cannot belong together (sizes only)."""
+    shape, (images, _, rows, columns) = raw.shape, mask.visible.shape
+    if axes == NCHW:
+        fits = len(shape) == 4 and (shape[0], shape[2], shape[3]) == (images, rows, columns)
+    else:
+        fits = len(axes) == len(shape) and _sizes_fit(axes, tuple(shape), images, rows, columns)
+    if not fits:
+        raise MisfitError(
+            f"values of shape {tuple(shape)} with axes {' '.join(axes)} were given the mask of {images} "
+            f"images of {rows}×{columns} cells; a rule must return the mask of what it returns."
+        )
+
+
+@functools.lru_cache(maxsize=4096)
+def _sizes_fit(axes: Axes, shape: tuple[int, ...], images: int, rows: int, columns: int) -> bool:
+    dimensions = factors(axes, shape, images, (rows, columns))
+    named = [factor for dimension in dimensions for factor in dimension if factor[0] != "C"]
+    sizes = dict(named)
+    wholes = (("N", "n", images), ("H", "h", rows), ("W", "w", columns))
+    return (
+        len(sizes) == len(named)
+        and all(math.prod(n for _, n in d) == length for d, length in zip(dimensions, shape, strict=True))
+        and all(sizes.get(outer, 1) * sizes.get(inner, 1) == n for outer, inner, n in wholes)
+    )
+
+
+def _operands(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Carrier]:
+    """The carriers among the arguments of a call; most have them in front, and few in lists."""
+    found: list[Carrier] = []
+    for value in (*args, *kwargs.values()):
+        if isinstance(value, Carrier):
+            found.append(value)
+        elif isinstance(value, (tuple, list, dict)):
+            found.extend(carriers_in(value))
+    return found
 
 
 def carriers_in(tree: Any) -> Iterator[Carrier]:
@@ -294,7 +435,7 @@ def replace_carriers(tree: Any, kind: type[Carrier], change: Callable[[Any], Any
     """The same nested tuples, lists and dicts with every carrier of a kind changed."""
     if isinstance(tree, kind):
         return change(tree)
-    if isinstance(tree, (tuple, list)) and any(True for _ in carriers_in(tree)):
+    if isinstance(tree, (tuple, list)) and _holds(tree, kind):
         branches = [replace_carriers(branch, kind, change) for branch in tree]
         return branches if isinstance(tree, list) else tuple(branches)
     if isinstance(tree, dict):
@@ -302,15 +443,45 @@ def replace_carriers(tree: Any, kind: type[Carrier], change: Callable[[Any], Any
     return tree
 
 
-def _as_usual(func: Function, args: Any, kwargs: Any, carriers: tuple[Carrier, ...]) -> Any:
+def _holds(tree: tuple[Any, ...] | list[Any], kind: type[Carrier]) -> bool:
+    for branch in tree:
+        if isinstance(branch, kind) or (isinstance(branch, (tuple, list)) and _holds(branch, kind)):
+            return True
+        if isinstance(branch, dict) and _holds(list(branch.values()), kind):
+            return True
+    return False
+
+
+def _written_out(func: Function, args: Any, kwargs: Any) -> Any:
+    """A call with ``out=``: its result, copied there."""
+    kwargs = dict(kwargs)
+    out = kwargs.pop("out")
+    targets, results = (
+        list(t) if isinstance(t, (tuple, list)) else [t] for t in (out, func(*args, **kwargs))
+    )
+    for target, result in zip(targets, results, strict=True):
+        if not isinstance(target, Carrier):
+            raise MaskLostError(
+                f"{function_name(func)} writes a masked activation with out= into a plain tensor, "
+                "which cannot hold its mask; use what the function returns."
+            )
+        target.copy_(result)
+    return out
+
+
+def _as_usual(func: Function, args: Any, kwargs: Any, carriers: Sequence[Carrier]) -> Any:
     sources = tuple(dict.fromkeys(mask for c in carriers for mask in c.sources))  # type: ignore[attr-defined]
+    for carrier in carriers:
+        carrier.flattened = None  # type: ignore[attr-defined]
     plain_args, plain_kwargs = replace_carriers((args, kwargs), Carrier, lambda c: c.raw)
     result = func(*plain_args, **plain_kwargs)
+    if not _tensors_in(result):
+        carriers[0].run.left.extend(sources)
     own = {id(c.raw): c for c in carriers}
     return _carried(result, lambda t: own.get(id(t), MaskedVector(t, sources, carriers[0].run)))
 
 
-def _refuse_lost_gradients(result: Any, carriers: tuple[Carrier, ...]) -> None:
+def _refuse_lost_gradients(result: Any, carriers: Sequence[Carrier]) -> None:
     """Let backward raise where the model's own ``autograd.Function`` made this of what needs gradients."""
     source = next((c.raw for c in carriers if c.raw.requires_grad), None)
     if source is None or not inside_custom_function():
@@ -320,13 +491,19 @@ def _refuse_lost_gradients(result: Any, carriers: tuple[Carrier, ...]) -> None:
             made.raw = refusing(made.raw, source)
 
 
+def _tensors_in(tree: Any) -> bool:
+    if isinstance(tree, (tuple, list)):
+        return any(map(_tensors_in, tree))
+    return isinstance(tree, Tensor)
+
+
 def _carried(tree: Any, carry: Callable[[Tensor], Carrier]) -> Any:
     """The same nested tuples and lists with every tensor in a carrier."""
     if isinstance(tree, Tensor):
         return carry(tree)
     if isinstance(tree, (tuple, list)):
         branches = [_carried(branch, carry) for branch in tree]
-        return type(tree)(branches) if type(tree) in (tuple, list) else tuple(branches)
+        return type(tree)(*branches) if hasattr(tree, "_fields") else type(tree)(branches)
     return tree
 
 

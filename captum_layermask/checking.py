@@ -12,7 +12,7 @@ from captum_layermask.activation import MaskedMap, Run, carriers_in
 from captum_layermask.errors import InputError
 from captum_layermask.layer_masking import LayerMaskedForward, unwrapped
 from captum_layermask.missing import visible_pixels
-from captum_layermask.registry import Function
+from captum_layermask.signatures import Function
 from captum_layermask.trace import Step, Trace
 
 __all__ = ["Check", "check_masking"]
@@ -34,7 +34,8 @@ class Check:
         reads: the first operation whose visible cells that noise changes, None if none does.
         invents: the first operation that makes a cell visible of a wholly masked image, None if none
             does (S5) or the forward stops masking on the way (its option ``until``).
-        tolerance: what counts as rounding in ``identity`` and ``cells``.
+        company: relative change of the first image's answer when its mirror image comes with it (S14).
+        tolerance: what counts as rounding in ``identity``, ``cells`` and ``company``.
     """
 
     identity: float
@@ -42,12 +43,13 @@ class Check:
     cells: float
     reads: Step | None
     invents: Step | None
+    company: float
     tolerance: float
 
     @property
     def passed(self) -> bool:
         """Whether every promise is kept."""
-        near = self.identity <= self.tolerance and self.cells <= self.tolerance
+        near = max(self.identity, self.cells, self.company) <= self.tolerance
         return near and self.pixels and self.reads is None and self.invents is None
 
     def __str__(self) -> str:
@@ -56,6 +58,7 @@ class Check:
             ("NaN behind the mask, the same bits", "", self.pixels),
             ("noise in missing cells, nothing changed", _or(self.reads, f"{self.cells:.0e}"), not self.reads),
             ("of nothing, nothing visible", _or(self.invents, ""), self.invents is None),
+            ("alone or in company, the same", f"{self.company:.0e}", self.company <= self.tolerance),
         )
         return "\n".join(
             f"{'ok  ' if ok else 'FAIL'}  {what:<41}{found}".rstrip() for what, found, ok in rows
@@ -73,7 +76,7 @@ def _or(step: Step | None, found: str) -> str:
 def check_masking(forward: LayerMaskedForward, x: Tensor, mask: Tensor, *extra: Any) -> Check:
     """Check that a model, and the rules you gave it, keep what layer masking promises.
 
-    The model runs five times. The check that finds a rule that forgets its mask overwrites the missing cells
+    The model runs eight times. The check that finds a rule that forgets its mask overwrites the missing cells
     of every activation, after every operation, with random values around 1e3: nothing may read them.
 
     Args:
@@ -100,18 +103,40 @@ def check_masking(forward: LayerMaskedForward, x: Tensor, mask: Tensor, *extra: 
         padding=forward.padding,
         until=_INSIDE + forward.until if isinstance(forward.until, str) else forward.until,
     )
-    plain, unmasked = _tensors(forward.model(x.clone(), *extra)), _tensors(forward(x.clone(), *extra))
+    seed = torch.initial_seed()
+
+    def run(observe: Any, x: Tensor, mask: Tensor | None, extra: tuple[Any, ...] = extra) -> list[Tensor]:
+        """One forward; what the network draws, in dropout that is left on, is the same every time."""
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            return _tensors(forward._observed(x.clone(), extra, mask, observe))
+
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        plain = _tensors(forward.model(x.clone(), *extra))
+    unmasked = run(None, x, None)
     clean, noisy, empty = Trace(outputs=True), Trace(outputs=True), Trace()
+    noise = torch.Generator(x.device).manual_seed(seed % 2**63)
 
-    def scrambled(*event: Any) -> None:
-        noisy.observe(*event)
-        scramble(*event)
+    def scrambled(run: Run, function: Function, rule: str, result: Any) -> None:
+        noisy.observe(run, function, rule, result)
+        scramble(run, function, rule, result, noise)
 
-    answer = _tensors(forward._observed(x.clone(), extra, mask, clean.observe))
-    moved = _tensors(forward._observed(x.clone(), extra, mask, scrambled))
-    hidden = _tensors(forward(torch.where(visible, x, torch.nan), *extra, mask=mask))
+    answer = run(clean.observe, x, mask)
+    moved = run(scrambled, x, mask)
+    hidden = run(None, torch.where(visible, x, torch.nan), visible)
     if forward.until is None:
-        forward._observed(x.clone(), extra, torch.zeros_like(visible), empty.observe)
+        run(empty.observe, x, torch.zeros_like(visible))
+    alone, pair = (
+        run(
+            None,
+            torch.cat([x[:1], x[:1].flip(-1)][:images]),
+            torch.cat([visible[:1], visible[:1].flip(-1)][:images]),
+            tuple(e[:1].expand(images, *e.shape[1:]) if _has_rows(e, len(x)) else e for e in extra),
+        )
+        for images in (1, 2)
+    )
+    company = [relative(b[:1], a) for a, b in zip(alone, pair, strict=True) if _has_rows(b, 2 * len(a))]
     tolerance = _TOLERANCE.get(x.dtype, _TOLERANCE_ELSE)
     steps = zip(clean, noisy, strict=True)
     return Check(
@@ -120,8 +145,13 @@ def check_masking(forward: LayerMaskedForward, x: Tensor, mask: Tensor, *extra: 
         cells=max(map(relative, moved, answer)),
         reads=next((a for a, b in steps if not _near(b.output, a.output, tolerance)), None),
         invents=next((step for step in empty if step.visible), None),
+        company=max(company, default=0.0),
         tolerance=tolerance,
     )
+
+
+def _has_rows(value: Any, rows: int) -> bool:
+    return isinstance(value, Tensor) and value.dim() > 0 and len(value) == rows > 0
 
 
 class _Copied(nn.Module):
@@ -135,16 +165,22 @@ class _Copied(nn.Module):
         return self.model(x.clone(), *extra)
 
 
-def scramble(run: Run, function: Function, rule: str, result: Any) -> None:
+def scramble(
+    run: Run, function: Function, rule: str, result: Any, generator: torch.Generator | None = None
+) -> None:
     """An observer that overwrites whatever the mask calls missing with large random values."""
     for carrier in carriers_in(result):
         if isinstance(carrier, MaskedMap) and carrier.raw.is_floating_point():
             missing = carrier.over(carrier.mask.missing)
-            scrambled = torch.where(missing, torch.randn_like(carrier.raw) * _NOISE, carrier.raw)
+            scrambled = torch.where(missing, _noise(carrier.raw, generator), carrier.raw)
             if 0 in carrier.raw.stride():  # an expanded tensor cannot be written to
                 carrier.raw = scrambled
             else:
                 carrier.raw.copy_(scrambled)
+
+
+def _noise(like: Tensor, generator: torch.Generator | None) -> Tensor:
+    return like.new_empty(like.shape).normal_(generator=generator) * _NOISE
 
 
 def relative(a: Tensor, b: Tensor) -> float:

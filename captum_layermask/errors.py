@@ -26,6 +26,10 @@ class MaskLostError(LayerMaskError, RuntimeError):
     """The model returned a tensor that no longer knows which cells are missing."""
 
 
+class MisfitError(LayerMaskError, RuntimeError):
+    """A rule paired values with the mask of other images, rows or columns."""
+
+
 class TrainingModeError(LayerMaskError, RuntimeError):
     """The model would update or use batch statistics, which masked cells must not enter."""
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 import captum_layermask.rules  # noqa: F401  (registers every rule)
-from captum_layermask.activation import MaskedMap, MaskedVector, Observer, Run, function_name
+from captum_layermask.activation import Carrier, MaskedMap, Observer, Run, function_name
 from captum_layermask.errors import (
     InputError,
     MaskLostError,
@@ -22,11 +23,12 @@ from captum_layermask.errors import (
     VanishedWarning,
 )
 from captum_layermask.forward import RemovalForward
+from captum_layermask.layout import NCHW
 from captum_layermask.mask import Mask
 from captum_layermask.propagation import PROPAGATIONS
-from captum_layermask.registry import Function
 from captum_layermask.replacement import with_module_rules
 from captum_layermask.rim import RIMS
+from captum_layermask.signatures import Function
 from captum_layermask.trace import Trace
 
 CONCAT = ("intersection", "union")
@@ -106,6 +108,15 @@ class LayerMaskedForward(RemovalForward):
         self._warned_vanished = False
         self._last = threading.local()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Everything but what the last call of each thread left, which belongs to that thread."""
+        return {key: value for key, value in vars(self).items() if key != "_last"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Begin with no call made."""
+        super().__setstate__(state)
+        self._last = threading.local()
+
     @torch.compiler.disable(recursive=False)
     def predict(self, image: Tensor, mask: Mask, extra: tuple[Any, ...]) -> Any:
         """Answer from the visible pixels alone (see ``RemovalForward.predict``)."""
@@ -126,6 +137,7 @@ class LayerMaskedForward(RemovalForward):
 
     @torch.compiler.disable(recursive=False)
     def _run(self, image: Tensor, mask: Mask, extra: Any, observe: Observer | None = None) -> Any:
+        self._last.vanished = None
         path, windows = (self.until, -1) if not isinstance(self.until, int) else (None, self.until)
         model = with_module_rules(self.model, path)
         run = Run(
@@ -143,6 +155,12 @@ class LayerMaskedForward(RemovalForward):
             if observe is None:
                 raise MaskLostError(f"{error} {self._last_seen(image, mask, extra)}") from None
             raise
+        except Exception:
+            if run.refusal is not None:  # TorchScript reports it as an error of its own
+                raise run.refusal from None
+            raise
+        finally:
+            run.over = True
         self._note_vanished(mask.visible, arrived)
         return result
 
@@ -205,27 +223,40 @@ def _through(
 
     What ``torch.compile`` makes one graph of: nothing but plain tensors goes in or comes out.
     """
-    output = model(MaskedMap(image, Mask(visible, full=full), "NCHW", run), *extra)
-    sources: list[Mask] = []
-    result = unwrapped(output, lambda tensor: _plain(tensor, sources))
+    output = model(MaskedMap(image, Mask(visible, full=full), NCHW, run), *extra)
+    carriers: list[Carrier] = []
+    result = unwrapped(output, lambda tensor: _plain(tensor, carriers))
+    if not carriers and _has_tensors(result):
+        raise MaskLostError("the model returned a tensor that no longer carries a mask.")
+    sources = [*run.left]
+    for carrier in carriers:
+        sources += [carrier.mask] if isinstance(carrier, MaskedMap) else carrier.sources  # type: ignore[attr-defined]
+    if not sources:
+        return result, torch.ones(len(image), dtype=torch.bool, device=image.device)
     arrived = torch.zeros(len(image), dtype=torch.bool, device=image.device)
-    for mask in sources:
-        arrived = arrived | mask.visible.flatten(1).any(1)
+    for mask in dict.fromkeys(sources):
+        rows = mask.visible.flatten(1).any(1)
+        if mask.images is not None:
+            bits = [[images >> i & 1 for images in mask.images] for i in range(len(image))]
+            rows = (torch.tensor(bits, dtype=torch.bool, device=image.device) & rows).any(1)
+        arrived = arrived | rows
     return result, arrived
 
 
-def _plain(tensor: Tensor, sources: list[Mask]) -> Tensor:
-    if isinstance(tensor, MaskedMap):
-        sources.append(tensor.mask)
-        return tensor.zeroed()
-    if isinstance(tensor, MaskedVector):
-        sources.extend(tensor.sources)
-        return tensor.raw
-    raise MaskLostError("the model returned a tensor that no longer carries a mask.")
+def _plain(tensor: Tensor, carriers: list[Carrier]) -> Tensor:
+    """The values of a carrier; a tensor that is none is a constant of the model, and stays what it is."""
+    if not isinstance(tensor, Carrier):
+        return tensor
+    carriers.append(tensor)
+    return tensor.plain()
+
+
+def _has_tensors(output: Any) -> bool:
+    return any(isinstance(leaf, Tensor) for leaf in pytree.tree_leaves(output))
 
 
 def unwrapped(output: Any, plain: Callable[[Tensor], Tensor]) -> Any:
-    """The same nested containers and dataclasses with every tensor made plain."""
+    """The same nested containers, dataclasses and objects with every tensor made plain."""
 
     def leaf(value: Any) -> Any:
         if isinstance(value, Tensor):
@@ -233,6 +264,14 @@ def unwrapped(output: Any, plain: Callable[[Tensor], Tensor]) -> Any:
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
             fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value) if f.init}
             return dataclasses.replace(value, **unwrapped(fields, plain))
+        if isinstance(value, (set, frozenset)):
+            return type(value)(unwrapped(list(value), plain))
+        if isinstance(value, Iterator) and not hasattr(value, "__dict__"):
+            return iter(unwrapped(list(value), plain))
+        if any(isinstance(part, Carrier) for part in getattr(value, "__dict__", {}).values()):
+            twin = copy.copy(value)
+            vars(twin).update(unwrapped(vars(value), plain))
+            return twin
         return value
 
     return pytree.tree_map(leaf, output)

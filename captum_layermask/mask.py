@@ -7,6 +7,7 @@ they keep the value that the plain model gives them and are neither filled nor a
 
 from __future__ import annotations
 
+import functools
 import weakref
 from collections.abc import Callable, Hashable, Sequence
 from operator import attrgetter
@@ -33,12 +34,12 @@ class Mask:
     Args:
         visible: bool, N×1×H×W.
         anchor: the visible cells that it did not grow by (bool, N×1×H×W); None for all of them.
-        frame: bool, 1×1×H×W on the CPU (it depends on sizes only), or None where there is no frame.
+        frame: bool, 1×1×H×W or N×1×H×W on the CPU (it depends on sizes only), or None where there is none.
         full: True where it is known that no cell is missing.
-
-    Attributes:
-        counts: in the mask of a map that was averaged over its rows or columns, how many cells each of its
-            cells stands for (int, N×1×H×1 or N×1×1×W); else None.
+        shares: in the mask of a map that was averaged over its rows or columns, which share of the cells that
+            each cell stands for was there (float64, N×1×H×W); None where that is all of them.
+        images: for every row of the batch which images of the outer batch it comes from, a bit for each; None
+            where row i is image i.
     """
 
     def __init__(
@@ -48,6 +49,8 @@ class Mask:
         frame: Tensor | None = None,
         *,
         full: bool = False,
+        shares: Tensor | None = None,
+        images: tuple[int, ...] | None = None,
     ) -> None:
         self.visible = visible
         self.frame = (
@@ -55,7 +58,7 @@ class Mask:
         )
         self.full = full
         self.anchor = visible if anchor is None else anchor
-        self.counts: Tensor | None = None
+        self.shares, self.images = shares, images
         self._memo: dict[Hashable, object] = {}
         self._met: weakref.WeakKeyDictionary[Mask, Mask] = weakref.WeakKeyDictionary()
         self._grown_from: weakref.ref[Mask] | None = None
@@ -102,17 +105,45 @@ class Mask:
     def _behind(self, window: Geometry, policy: Policy) -> Mask:
         frameless = self.frame is None and window.always_reads(self.size)
         frame = None if frameless else self._frame_behind(window.any)
-        mask = Mask(*policy(self, window), frame, full=self.full)
+        mask = Mask(*policy(self, window), frame, full=self.full, images=self.images)
         if window.keeps_every_cell and self.frame is None:
             mask._grown_from = weakref.ref(self)
         return mask
 
     def _frame_behind(self, any_of: Callable[[Tensor], Tensor]) -> Tensor:
-        return ~any_of(~self._frame_or_none().expand(1, 1, *self.size))
+        return ~any_of(~self._frame_or_none().expand(-1, 1, *self.size))
 
     def gathered(self, any_of: Callable[[Tensor], Tensor]) -> Mask:
         """The mask of outputs that read several cells; ``any_of`` finds the outputs that read any of some."""
-        return Mask(*self._both(any_of), self._frame_behind(any_of), full=self.full)
+        return Mask(*self._both(any_of), self._frame_behind(any_of), full=self.full, images=self.images)
+
+    def averaged(self, dim: int) -> Mask:
+        """The mask of a map averaged over its rows (2) or columns (3): it knows what each cell stands for."""
+
+        def average() -> Mask:
+            mask = self.reduced(dim)
+            if self.full and self.shares is None:
+                return mask
+            there = self.kept.double() if self.shares is None else self.shares * self.kept
+            shares = there.mean(dim, keepdim=True)
+            return Mask(
+                mask.visible, mask.anchor, mask.frame, full=mask.full, shares=shares, images=mask.images
+            )
+
+        return self.remember(("averaged", dim), average)
+
+    def reduced(self, dim: int) -> Mask:
+        """The mask of a map reduced over its rows (2) or columns (3): visible where any is, else frame.
+
+        What is missing has no weight in a reduction (S8), so beside frame it makes nothing missing.
+        """
+
+        def reduce() -> Mask:
+            frame = None if self.frame is None else self.frame.any(dim, keepdim=True)
+            visible = self._both(lambda cells: cells.any(dim, keepdim=True))
+            return Mask(*visible, frame, full=self.full, images=self.images)
+
+        return self.remember(("reduced", dim), reduce)
 
     def meet(self, other: Mask) -> Mask:
         """The mask of a sum, product or concatenation of two maps.
@@ -133,19 +164,38 @@ class Mask:
         return mask is other
 
     def _meet(self, other: Mask) -> Mask:
-        full = self.full and other.full
         if self.frame is None and other.frame is None:
-            return Mask(*self._both_with(other, torch.logical_and), full=full)
+            return self._joined_with(other, torch.logical_and, None)
 
         def met(cells: Tensor, others: Tensor) -> Tensor:
             return self._with_frame(cells) & other._with_frame(others) & (cells | others)
 
-        return Mask(*self._both_with(other, met), self._frame_or_none() & other._frame_or_none(), full=full)
+        return self._joined_with(other, met, self._frame_or_none() & other._frame_or_none())
 
     def unite(self, other: Mask) -> Mask:
         """Visible if either is, else missing if either is, else frame; sizes must agree."""
-        frame = self._frame_or_none() & other._frame_or_none()
-        return Mask(*self._both_with(other, torch.logical_or), frame, full=self.full and other.full)
+        return self._joined_with(other, torch.logical_or, self._frame_or_none() & other._frame_or_none())
+
+    def _joined_with(
+        self, other: Mask, join: Callable[[Tensor, Tensor], Tensor], frame: Tensor | None
+    ) -> Mask:
+        full, images = self.full and other.full, self._images_with(other)
+        shares = self.shares if other.shares is None else other.shares
+        if self.shares is not None and other.shares is not None:
+            shares = torch.minimum(self.shares, other.shares)
+        return Mask(*self._both_with(other, join), frame, full=full, shares=shares, images=images)
+
+    def _images_with(self, other: Mask) -> tuple[int, ...] | None:
+        if self.images is other.images and len(self.visible) == len(other.visible):
+            return self.images
+        rows = max(len(self.visible), len(other.visible))
+        both = ([mask.row_images(i) for i in range(rows)] for mask in (self, other))
+        return tuple(a | b for a, b in zip(*both, strict=True))
+
+    def row_images(self, row: int) -> int:
+        """Which images of the outer batch a row of the batch comes from, a bit for each."""
+        row = row if len(self.visible) > 1 else 0
+        return 1 << row if self.images is None else self.images[row]
 
     def _both(self, change: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
         """The same change of the visible cells and of the anchor."""
@@ -162,32 +212,63 @@ class Mask:
         return torch.zeros(1, 1, 1, 1, dtype=torch.bool) if self.frame is None else self.frame
 
     def moved(self, move: Callable[[Tensor], Tensor]) -> Mask:
-        """The mask after its cells were moved, copied or cropped (N×1×H×W → N'×1×H'×W')."""
+        """The mask after its cells were moved, copied or cropped (N×1×H×W → N×1×H'×W')."""
         frame = None if self.frame is None else move(self.frame)
-        return Mask(*self._both(move), frame, full=self.full)
+        shares = None if self.shares is None else move(self.shares)
+        return Mask(*self._both(move), frame, full=self.full, shares=shares, images=self.images)
+
+    def of_rows(self, rows: Sequence[int]) -> Mask:
+        """The mask of some rows of the batch, in any order and any number of times."""
+        frame, shares = (t if t is None or len(t) == 1 else t[list(rows)] for t in (self.frame, self.shares))
+        images = tuple(self.row_images(row) for row in rows)
+        return Mask(
+            *self._both(lambda cells: cells[list(rows)]), frame, full=self.full, shares=shares, images=images
+        )
 
     def of_images(self, part: slice) -> Mask:
-        """The mask of some of the images."""
-        return Mask(*self._both(lambda cells: cells[part]), self.frame, full=self.full)
+        """The mask of a run of rows of the batch."""
+        rows = range(*part.indices(len(self.visible)))
+        return self if rows == range(len(self.visible)) else self.of_rows(rows)
 
     def uncovered(self) -> Mask:
         """The same frame, and everything else visible."""
         visible = (~self._frame_or_none()).to(self.visible.device).expand_as(self.visible)
-        return self.remember("uncovered", lambda: Mask(visible, frame=self.frame, full=True))
+        return self.remember(
+            "uncovered", lambda: Mask(visible, frame=self.frame, full=True, images=self.images)
+        )
 
     @staticmethod
     def joined(masks: Sequence[Mask], dim: int) -> Mask:
         """The mask of maps laid end to end along their rows (2) or columns (3), or of both batches (0)."""
-        frame = masks[0].frame
-        if dim > 0:
-            frame = torch.cat([m._frame_or_none().expand(1, 1, *m.size) for m in masks], dim)
+        full = all(m.full for m in masks)
+        images = masks[0].images
+        if dim == 0:
+            images = tuple(m.row_images(row) for m in masks for row in range(len(m.visible)))
+        elif any(m.images is not images for m in masks):
+            images = functools.reduce(Mask.meet, (m.reduced(2).reduced(3) for m in masks)).images
+
+        def together(parts: Sequence[Tensor]) -> Tensor:
+            rows = [len(p) if dim > 0 else len(m.visible) for p, m in zip(parts, masks, strict=True)]
+            most = max(rows)
+            return torch.cat(
+                [p.expand(n if dim == 0 else most, 1, -1, -1) for p, n in zip(parts, rows, strict=True)], dim
+            )
+
+        frame = shares = None
+        if any(m.frame is not None for m in masks):
+            frames = [m._frame_or_none().expand(-1, 1, *m.size) for m in masks]
+            same = dim == 0 and all(torch.equal(frames[0], f) for f in frames)
+            frame = frames[0] if same else together(frames)
+        if any(m.shares is not None for m in masks):
+            shares = together([m.visible.double() * 0 + 1 if m.shares is None else m.shares for m in masks])
         visible, anchor = (
-            torch.cat([cells(m) for m in masks], dim)
-            for cells in (attrgetter("visible"), attrgetter("anchor"))
+            together([cells(m) for m in masks]) for cells in (attrgetter("visible"), attrgetter("anchor"))
         )
-        return Mask(visible, anchor, frame, full=all(m.full for m in masks))
+        return Mask(visible, anchor, frame, full=full, shares=shares, images=images)
 
     def framed(self, pad: tuple[int, int, int, int]) -> Mask:
         """The mask after constant padding (left, right, top, bottom): the new cells are frame."""
-        frame = F.pad(self._frame_or_none().expand(1, 1, *self.size), pad, value=True)
-        return Mask(*self._both(lambda cells: F.pad(cells, pad)), frame, full=self.full)
+        frame = F.pad(self._frame_or_none().expand(-1, 1, *self.size), pad, value=True)
+        shares = None if self.shares is None else F.pad(self.shares, pad, value=1)
+        visible = self._both(lambda cells: F.pad(cells, pad))
+        return Mask(*visible, frame, full=self.full, shares=shares, images=self.images)

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from captum_layermask.gradients import ordinary_strides
 from captum_layermask.mask import Mask
 from captum_layermask.windows import Window
 
@@ -41,6 +42,8 @@ def neighbor_pad(cells: Tensor, mask: Mask, rounds: int) -> Tensor:
     if rounds == 0 or mask.full:
         return cells
     n, c, h, w = cells.shape
+    if torch.is_grad_enabled() and cells.requires_grad:
+        cells = ordinary_strides(cells)
     table = cells.permute(0, 2, 3, 1).reshape(-1, c).contiguous()
     in_place = not (torch.is_grad_enabled() and cells.requires_grad)
     plan = mask.remember(("plan", rounds, cells.dtype), lambda: planned(mask, rounds, cells.dtype))

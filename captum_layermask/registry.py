@@ -10,40 +10,75 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-Function = Callable[..., Any]
+from captum_layermask.errors import InputError, UnknownNameError
+from captum_layermask.signatures import Function, learn
+
 Rule = Callable[[Function, tuple[Any, ...], dict[str, Any]], Any]
 
 RULES: dict[Function, Rule] = {}
 MODULE_RULES: dict[type[nn.Module], Function] = {}
+_SPACES = (torch, torch.Tensor, F, torch.special, torch.linalg)
 
 
 def spellings(name: str) -> Iterator[Function]:
     """Every function that PyTorch calls by this name: ``torch.relu``, ``Tensor.relu_``, ``F.relu`` …"""
-    for space in (torch, torch.Tensor, F, torch.special):
+    for space in _SPACES:
         for spelling in (name, f"{name}_", f"__{name}__", f"__i{name}__", f"__r{name}__"):
             function = getattr(space, spelling, None)
             if callable(function):
                 yield function
 
 
-def give_rule(rule: Rule, *names: str) -> None:
-    """Let one rule, ``rule(function, args, kwargs)``, serve every spelling of the named operations."""
-    for name in names:
-        for function in spellings(name):
+def give_rule(rule: Rule, *targets: str | Function, replace: bool = False) -> None:
+    """Let one rule, ``rule(function, args, kwargs)``, serve functions, or every spelling of a name.
+
+    Raises:
+        UnknownNameError: PyTorch has no operation of that name.
+        InputError: a function has another rule already, and ``replace`` is False.
+    """
+    for target in targets:
+        functions = tuple(spellings(target)) if isinstance(target, str) else (target,)
+        if not functions:
+            known = {name.strip("_") for space in _SPACES for name in dir(space)}
+            raise UnknownNameError("operation", str(target), sorted(known), "Give a name that PyTorch has.")
+        for function in functions:
+            if RULES.get(function, rule) is not rule and not replace:
+                raise InputError(
+                    f"{getattr(function, '__qualname__', function)} has a rule already; "
+                    "say rule_for(…, replace=True) to put yours in its place."
+                )
             RULES[function] = rule
+            learn(function)
 
 
-def rule_for(*targets: str | Function | type[nn.Module]) -> Callable[[Function], Function]:
+def rule_for(
+    *targets: str | Function | type[nn.Module], replace: bool = False
+) -> Callable[[Function], Function]:
     """Decorate the masked version of an operation.
 
     Args:
         *targets: what it is the masked version of: a function that PyTorch dispatches (``torch.cumsum``, or
             your own that calls ``torch.overrides.handle_torch_function``), the name of a PyTorch operation
             in all its spellings (``"relu"``), or a module class (exactly it, not its subclasses).
+        replace: whether it may take the place of a rule that there is already.
+
+    Raises:
+        UnknownNameError: PyTorch has no operation of that name; near matches are offered.
+        InputError: one of the targets has a rule already, and ``replace`` is False.
 
     The decorated function takes the arguments of the function it stands for, or the module and then the
     arguments of its ``forward``. Activations arrive as ``MaskedMap``; return ``x.like(values, mask)``, or
-    ``x.pooled(values)`` once there are no positions left. A later rule replaces an earlier one.
+    ``x.pooled(values)`` once there are no positions left. However the call was spelled, required arguments
+    arrive by position and the others under PyTorch's own names (``dim`` where the model wrote ``axis``).
+
+    Example:
+        ```python
+        @rule_for(torch.cummax)
+        def cummax(x, dim):
+            assert x.axes[dim] == "C"
+            values, indices = torch.cummax(x.raw, dim)
+            return x.like(values), x.like(indices)
+        ```
     """
 
     def register(masked: Function) -> Function:
@@ -52,12 +87,15 @@ def rule_for(*targets: str | Function | type[nn.Module]) -> Callable[[Function],
             return masked(*args, **kwargs)
 
         for target in targets:
-            if isinstance(target, str):
-                give_rule(rule, target)
-            elif isinstance(target, type) and issubclass(target, nn.Module):
+            if not (isinstance(target, type) and issubclass(target, nn.Module)):
+                give_rule(rule, target, replace=replace)
+            elif MODULE_RULES.get(target, masked) is masked or replace:
                 MODULE_RULES[target] = masked
             else:
-                RULES[target] = rule
+                raise InputError(
+                    f"{target.__qualname__} has a rule already; say rule_for(…, replace=True) to put yours "
+                    "in its place."
+                )
         return masked
 
     return register

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
 
 from captum_layermask.activation import carriers_in
-from captum_layermask.registry import MODULE_RULES, Function
+from captum_layermask.registry import MODULE_RULES
+from captum_layermask.signatures import Function
 
 
 class RuledModule(nn.Module):
@@ -57,16 +58,29 @@ def with_module_rules(model: nn.Module, until: str | None = None) -> nn.Module:
         model: the network.
         until: the path of a module behind which there are no masks any more, or None.
     """
-    if until is None and not any(type(module) in MODULE_RULES for module in model.modules()):
+    if until is None and not any(map(_replaced, model.modules())):
         return model
     twin = _copy(model, {})
     if until is not None:
+        until = until.replace("_orig_mod.", "")
         parent, _, name = until.rpartition(".")
         twin.get_submodule(parent)._modules[name] = LastMasked(twin.get_submodule(until))
     return twin
 
 
+def _replaced(module: nn.Module) -> bool:
+    return type(module) in MODULE_RULES or _is_compiled(module)
+
+
+def _is_compiled(module: nn.Module) -> bool:
+    return "_orig_mod" in module._modules or vars(module).get("_compiled_call_impl") is not None
+
+
 def _copy(module: nn.Module, done: dict[int, nn.Module]) -> nn.Module:
+    if "_orig_mod" in module._modules:
+        return _copy(
+            cast(nn.Module, module._orig_mod), done
+        )  # a compiled module runs as what it was made from
     if id(module) not in done:
         if type(module) in MODULE_RULES:
             done[id(module)] = RuledModule(module, MODULE_RULES[type(module)])

@@ -9,7 +9,7 @@ from typing import Any, overload
 from torch import Tensor
 
 from captum_layermask.activation import MaskedMap, Run, carriers_in, function_name
-from captum_layermask.registry import Function
+from captum_layermask.signatures import Function
 
 
 @dataclass(frozen=True)

@@ -76,6 +76,22 @@ class Window:
         starts = (i * s - self.before[axis] for i in range(self.count(size, axis)))
         return [range(a if a >= 0 else a % d, min(a + span, size), d) for a in starts]
 
+    def along(self, axes: tuple[str, str]) -> Window:
+        """The window over rows (H) and columns (W) of one that slides over these axes, others left out."""
+
+        def pair(sizes: tuple[int, int], alone: int) -> tuple[int, int]:
+            named = dict(zip(axes, sizes, strict=True))
+            return named.get("H", alone), named.get("W", alone)
+
+        return Window(
+            pair(self.kernel, 1),
+            pair(self.stride, 1),
+            pair(self.before, 0),
+            pair(self.after, 0),
+            pair(self.dilation, 1),
+            self.ceil_mode,
+        )
+
     def count(self, size: int, axis: int) -> int:
         """How many windows fit along an axis of ``size`` cells (PyTorch's rule, ceil_mode included)."""
         k, s, d = self.kernel[axis], self.stride[axis], self.dilation[axis]

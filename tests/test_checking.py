@@ -54,7 +54,7 @@ def test_a_supported_model_passes(options, dtype):
     forward = LayerMaskedForward(redraw(SmallVGG()).to(dtype), **options)
     check = check_masking(forward, IMAGE.to(dtype), MASK)
     assert check.passed, str(check)
-    assert str(check).count("ok ") == 4
+    assert str(check).count("ok ") == 5
     assert "FAIL" not in str(check)
 
 
@@ -93,3 +93,34 @@ def test_the_model_and_its_forward_are_left_as_they_were():
     check_masking(forward, IMAGE, MASK)
     assert forward.model is model
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+class Mixing(nn.Module):
+    def forward(self, x):
+        return x
+
+
+def test_a_rule_that_mixes_images_is_found():
+    @rule_for(Mixing)
+    def mixed(module, x):
+        return x.like(x.raw + x.raw.mean((0, 2, 3), keepdim=True) * (len(x.raw) - 1))
+
+    try:
+        model = nn.Sequential(nn.Conv2d(3, 4, 3), Mixing(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        check = check_masking(LayerMaskedForward(redraw(model).double()), IMAGE, MASK)
+    finally:
+        del registry.MODULE_RULES[Mixing]
+    assert not check.passed
+    assert check.company > check.tolerance
+    assert "FAIL  alone or in company, the same" in str(check)
+
+
+def test_dropout_that_is_left_on_draws_the_same_for_every_check():
+    model = redraw(nn.Sequential(nn.Conv2d(3, 8, 3), nn.Dropout(), nn.Flatten(), nn.Linear(3872, 5))).double()
+    model[1].train()
+    before = torch.get_rng_state()
+    check = check_masking(LayerMaskedForward(model), IMAGE, MASK)
+    assert check.identity <= check.tolerance
+    assert check.cells <= check.tolerance
+    assert check.pixels
+    assert torch.equal(torch.get_rng_state(), before)

@@ -112,7 +112,7 @@ def test_without_its_rule_the_example_of_rules_is_refused():
 def test_the_example_of_a_rule_to_contribute_is_told_apart_from_a_wrong_one():
     names = run("docs/contribute.md")
     pool, rule_for = names["GlobalMedianPool"], names["rule_for"]
-    rule_for(pool)(lambda module, x: x.pooled(x.raw.flatten(2).nanmedian(2).values))
+    rule_for(pool, replace=True)(lambda module, x: x.pooled(x.raw.flatten(2).nanmedian(2).values))
     with pytest.raises(AssertionError, match=r"FAIL  noise in missing cells"):
         names["test_global_median_pool"]()
 

@@ -251,7 +251,7 @@ def scripted(x):
         (lambda x: torch.vmap(torch.sin)(x), MaskLostError),
         (lambda x: torch.zeros(x.shape).copy_(x), (NoRuleError, MaskLostError)),
         (lambda x: torch.zeros(x.shape).add_(x), MaskLostError),
-        (lambda x: torch.from_numpy(x.numpy()), NoRuleError),
+        (lambda x: torch.from_numpy(x.numpy()), MaskLostError),
         (lambda x: torch.zeros(x.shape), MaskLostError),
     ],
 )

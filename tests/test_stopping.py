@@ -24,6 +24,14 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.fixture(autouse=True)
+def listens():
+    """Jobs in the background begin with SIGINT ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture
 def tiny(monkeypatch):
     monkeypatch.setattr(commands, "load_model", tiny_model)
@@ -47,6 +55,7 @@ def test_ctrl_c_is_a_word_and_exit_code_130(tiny, capsys, monkeypatch, step):
 def test_ctrl_c_while_modules_are_imported_is_a_word_and_exit_code_130(module):
     program = (
         "import signal, sys\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from captum_layermask.__main__ import main\n"
         "class Key:\n"
         "    def find_spec(self, name, *_):\n"

@@ -11,25 +11,36 @@ from torch import Tensor
 
 from captum_layermask.activation import MaskedMap, carriers_in, replace_carriers
 from captum_layermask.errors import InputError, MaskLostError, TrainingModeError
+from captum_layermask.layout import Axes
 from captum_layermask.mask import Mask
-from captum_layermask.registry import Function, give_rule, rule_for
+from captum_layermask.registry import give_rule, rule_for
+from captum_layermask.signatures import Function
 
 ONE_OPERAND = (
     "relu relu6 leaky_relu prelu rrelu elu selu celu gelu silu mish sigmoid logsigmoid hardsigmoid "
     "hardswish hardtanh hardshrink softshrink tanhshrink softplus softsign tanh threshold "
-    "exp expm1 log log1p log2 log10 sqrt rsqrt square abs neg negative positive reciprocal sign "
-    "sin cos tan asin acos atan sinh cosh asinh acosh atanh erf erfc expit logit round floor ceil trunc frac "
+    "square abs neg negative positive sign "
+    "sin cos atan asinh erf erfc expit round floor ceil trunc frac "
     "clamp clip clamp_min clamp_max nan_to_num isnan isinf isfinite logical_not bitwise_not "
     "dropout alpha_dropout feature_alpha_dropout dropout1d dropout2d feature_dropout "
-    "clone contiguous detach to type type_as float double half bfloat16 bool int long cpu cuda "
-    "requires_grad_ alias identity"
+    "clone contiguous detach double half bfloat16 long cpu cuda requires_grad_ "
+    "deg2rad rad2deg sinc sgn signbit isneginf isposinf isreal i0 i0e i1 i1e log_ndtr ndtr "
+    "conj conj_physical real imag angle resolve_conj resolve_neg "
 )
 SEVERAL_OPERANDS = (
-    "add sub subtract rsub mul multiply div divide true_divide truediv floor_divide floordiv mod "
-    "remainder fmod pow float_power addcmul addcdiv lerp where masked_fill maximum minimum fmax fmin "
-    "atan2 hypot copysign eq ne lt le gt ge not_equal less less_equal greater greater_equal "
-    "logical_and logical_or logical_xor bitwise_and bitwise_or bitwise_xor and or xor invert"
+    "add sub subtract rsub mul multiply floor_divide floordiv mod "
+    "remainder fmod addcmul addcdiv lerp where masked_fill maximum minimum fmax fmin "
+    "copysign eq ne lt le gt ge not_equal less less_equal greater greater_equal "
+    "polar heaviside nextafter logaddexp2 isclose "
+    "logical_and logical_or logical_xor bitwise_and bitwise_or bitwise_xor and or xor invert "
 )
+
+
+SINGULAR = (
+    "log log1p log2 log10 sqrt rsqrt reciprocal div divide true_divide truediv pow float_power tan acos "
+    "asin acosh atanh erfinv logit xlogy xlog1py digamma lgamma hypot atan2 exp expm1 sinh cosh logaddexp"
+)
+"""Operations whose values or derivatives may be infinite: with a gradient of 0 that is NaN, not 0 (S15)."""
 
 
 def pointwise(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> MaskedMap:
@@ -37,36 +48,111 @@ def pointwise(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any])
     maps: list[MaskedMap] = list(carriers_in((args, kwargs)))  # type: ignore[arg-type]
     args, kwargs = replace_carriers((args, kwargs), MaskedMap, lambda m: m.raw)
     raw = function(*args, **kwargs)
-    if any(raw is arg for arg in args) and not any(raw is m.raw for m in maps):
+    target = next((m for m in maps if m.raw is raw), maps[0])
+    if any(raw is arg for arg in args) and target.raw is not raw:
         raise MaskLostError(
             "this writes a masked activation into a plain tensor, which cannot hold its mask; use an "
             "operation that returns a new tensor."
         )
-    target = next((m for m in maps if m.raw is raw), maps[0])
+    if len(maps) == 1 and raw.shape == target.raw.shape:
+        return target.like(raw)
     mask, axes = meeting(maps, raw.shape)
     return target.like(raw, mask, axes)
 
 
-def meeting(maps: Sequence[MaskedMap], shape: Sequence[int]) -> tuple[Mask, str]:
+def singular(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> MaskedMap:
+    """The same; where gradients are recorded, on maps that hold 0 in missing cells, and to such a map."""
+    maps = list(carriers_in((args, kwargs)))
+    name = function.__name__
+    in_place = name.startswith("__i") or (name.endswith("_") and not name.endswith("__"))
+    if in_place or not torch.is_grad_enabled() or not any(m.raw.requires_grad for m in maps):
+        return pointwise(function, args, kwargs)
+    args, kwargs = replace_carriers(
+        (args, kwargs), MaskedMap, lambda m: MaskedMap(m.zeroed(), m.mask, m.axes, m.run)
+    )
+    result = pointwise(function, args, kwargs)
+    return result.like(result.zeroed())
+
+
+def meeting(maps: Sequence[MaskedMap], shape: Sequence[int]) -> tuple[Mask, Axes]:
     """The mask and the axes of what several maps broadcast to."""
-    aligned = {m.axes.rjust(len(shape), "C") for m in maps}
-    if len(aligned) > 1:
-        raise InputError(f"maps with different axes were combined: {', '.join(sorted(aligned))}.")
-    axes = aligned.pop()
-    mask = functools.reduce(Mask.meet, dict.fromkeys(m.mask for m in maps))
+    masks = dict.fromkeys(m.mask for m in maps)
+    axes, dims = ["C"] * len(shape), len(shape)
+    for m in maps:
+        for dim, (axis, length) in enumerate(zip(m.axes, m.raw.shape, strict=True), dims - m.raw.dim()):
+            if axis == "C" and (length == 1 or axes[dim] == "C"):
+                continue
+            if axes[dim] in ("C", axis) and (axes[dim] == axis or _only_ones(maps, dim - dims, axes[dim])):
+                axes[dim] = axis
+            elif length > 1:
+                raise InputError(
+                    f"maps with different axes were combined: {', '.join({m.named for m in maps})}."
+                )
+    return stretched(functools.reduce(Mask.meet, masks), tuple(axes), shape), tuple(axes)
+
+
+def _only_ones(maps: Sequence[MaskedMap], dim: int, axis: str) -> bool:
+    """Whether every map that has this axis, counted from the back, has one cell along it."""
+    return all(m.raw.shape[dim] == 1 for m in maps if m.raw.dim() >= -dim and m.axes[dim] == axis)
+
+
+def stretched(mask: Mask, axes: Axes, shape: Sequence[int]) -> Mask:
+    """The mask with its one image, row or column repeated to what values of this shape have."""
+    images, (rows, columns) = len(mask.visible), mask.size
+    if "N" in axes and images == 1 < shape[axes.index("N")]:
+        mask = mask.of_rows([0] * shape[axes.index("N")])
     size = tuple(
-        shape[axes.index(axis)] if axis in axes and offset not in axes else length
-        for axis, offset, length in zip("HW", "hw", mask.size, strict=True)
+        shape[axes.index(axis)] if axis in axes and offset not in axes and length == 1 else length
+        for axis, offset, length in zip("HW", "hw", (rows, columns), strict=True)
     )
     if size != mask.size:
         mask = mask.moved(lambda cells: cells.expand(-1, -1, *size))
-    return mask, axes
+    return mask
+
+
+def like_its_first(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """An operation that takes a number type, a device or a shape from its other operands, but no cells."""
+    x, rest = args[0], replace_carriers((args[1:], kwargs), MaskedMap, lambda m: m.raw)
+    if not isinstance(x, MaskedMap):
+        return function(x, *rest[0], **rest[1])
+    return pointwise(function, (x, *rest[0]), rest[1])
+
+
+give_rule(like_its_first, "to", "type", "type_as")
+give_rule(pointwise, *(getattr(Tensor, part).__get__ for part in ("real", "imag")))
+give_rule(pointwise, torch.complex, Tensor.float, Tensor.bool, Tensor.int, Tensor.data.__get__)  # type: ignore[attr-defined]
+
+
+def leaving(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The value of one cell that leaves as a number: 0 if it is missing."""
+    x: MaskedMap = args[0]
+    x.run.left.append(x.mask)
+    return function(x.zeroed(), *args[1:], **kwargs)
+
+
+@rule_for(Tensor.set_)
+def set_(x: MaskedMap) -> MaskedMap:
+    """Memory is given back early; nothing reads the tensor any more, so nothing has to be done."""
+    return x
+
+
+LEAVING = "item __bool__ __float__ __int__ __index__ __complex__"
+give_rule(leaving, *(getattr(Tensor, name) for name in LEAVING.split()))
+
+
+@rule_for(Tensor.numpy, Tensor.tolist, Tensor.__array__)
+def leaving_with_positions(x: MaskedMap, *args: Any, **kwargs: Any) -> None:
+    """Refuse: arrays and lists hold no mask."""
+    raise MaskLostError(
+        "lists and arrays cannot hold the mask of a map; pool or flatten it first, or return the tensor."
+    )
 
 
 give_rule(pointwise, *ONE_OPERAND.split(), *SEVERAL_OPERANDS.split())
+give_rule(singular, *SINGULAR.split())
 
 
-@rule_for("batch_norm")
+@rule_for(torch.nn.functional.batch_norm)
 def batch_norm(
     x: MaskedMap,
     running_mean: Tensor | None,
@@ -87,3 +173,19 @@ def batch_norm(
         x.raw, running_mean, running_var, weight, bias, False, *options, **more
     )
     return x.like(raw)
+
+
+@rule_for(torch.batch_norm)
+def native_batch_norm(
+    x: MaskedMap,
+    weight: Any,
+    bias: Any,
+    mean: Any,
+    var: Any,
+    training: bool,
+    momentum: float,
+    eps: float,
+    cudnn: bool,
+) -> MaskedMap:
+    """The same with its arguments in the order of the function behind ``F.batch_norm``."""
+    return batch_norm(x, mean, var, weight, bias, training, momentum, eps)

@@ -11,14 +11,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from captum_layermask.activation import MaskedMap, MaskedVector
+from captum_layermask.errors import NoRuleError
 from captum_layermask.mask import Mask
 from captum_layermask.registry import rule_for
-from captum_layermask.rules.shapes import repeated
-from captum_layermask.rules.sliding import Size, adaptive_avg_pool2d, need_channels_first, pair, slide
+from captum_layermask.rules.shapes import filled, repeated
+from captum_layermask.rules.sliding import Size, adaptive_avg_pool2d, need_image, pair, slide, unbatched
 from captum_layermask.windows import Runs, Spans, Transposed, Window, runs_read
 
 
 @rule_for("interpolate", "upsample")
+@unbatched
 def interpolate(
     x: MaskedMap,
     size: Size | None = None,
@@ -33,7 +35,7 @@ def interpolate(
     Interpolation by area is adaptive average pooling. Others may multiply a cell by a weight of 0, so what is
     missing must be 0 where nothing fills it.
     """
-    need_channels_first(x)
+    need_image(x)
     options = (mode, align_corners, recompute_scale_factor, antialias)
     outline = x.raw.new_empty((1, 1, *x.mask.size), device="meta")
     behind = resized(outline, size, scale_factor, *options).shape[2:]
@@ -44,7 +46,7 @@ def interpolate(
         visible = x.mask.visible
         mask = x.mask.remember(
             ("everything", behind),
-            lambda: Mask(visible.new_ones(len(visible), 1, *behind), full=True),
+            lambda: Mask(visible.new_ones(len(visible), 1, *behind), full=True, images=x.mask.images),
         )
         return x.like(resized(x.raw, size, scale_factor, *options), mask)
     factors = scale_factor if isinstance(scale_factor, Sequence) else (scale_factor, scale_factor)
@@ -54,7 +56,11 @@ def interpolate(
         for axis, (n, c, m, f) in enumerate(zip(x.mask.size, across, behind, factors, strict=True))
     )
     spans = Spans(rows, columns, x.mask.size)
-    return slide(x.like(x.zeroed()), spans, lambda v: resized(v, size, scale_factor, *options))
+    return slide(
+        MaskedMap(x.zeroed(), x.mask, x.axes, x.run),
+        spans,
+        lambda v: resized(v, size, scale_factor, *options),
+    )
 
 
 Options = tuple[str, bool | None, bool | None, bool]
@@ -114,6 +120,7 @@ def probed(
 
 
 @rule_for("conv_transpose2d")
+@unbatched
 def conv_transpose2d(
     x: MaskedMap,
     weight: Tensor,
@@ -133,15 +140,97 @@ def conv_transpose2d(
 
 
 @rule_for("pixel_shuffle")
+@unbatched
 def pixel_shuffle(x: MaskedMap, upscale_factor: int) -> MaskedMap:
     """Depth to space: every cell becomes a block of cells of its kind."""
-    need_channels_first(x)
+    need_image(x)
     raw = torch.pixel_shuffle(x.raw, upscale_factor)
     return x.like(raw, repeated(x.mask, raw.shape[-2:]))
 
 
 @rule_for("pixel_unshuffle")
+@unbatched
 def pixel_unshuffle(x: MaskedMap, downscale_factor: int) -> MaskedMap:
     """Space to depth: a window whose kernel and stride are the factor (S8)."""
     block = (downscale_factor, downscale_factor)
     return slide(x, Window(block, block), lambda v: torch.pixel_unshuffle(v, downscale_factor))
+
+
+@rule_for("max_unpool2d")
+@unbatched
+def max_unpool2d(
+    x: MaskedMap,
+    indices: Any,
+    kernel_size: Size,
+    stride: Size | None = None,
+    padding: Size = 0,
+    output_size: Any = None,
+) -> MaskedMap:
+    """The inverse of a max pool: every cell becomes a window of its kind, one with its value, others 0."""
+    kernel, step, edge = pair(kernel_size), pair(stride or kernel_size), pair(padding)
+    if any(k > s for k, s in zip(kernel, step, strict=True)) or not isinstance(indices, MaskedMap):
+        raise NoRuleError("unpooling of windows that overlap, or by indices without a mask, has no rule.")
+    options: Any = (kernel_size, stride, padding, output_size)
+    raw = F.max_unpool2d(x.zeroed(), indices.raw, *options)
+    mask, window = x.mask.meet(indices.mask), Window(kernel, step, edge, edge)
+    more = tuple(
+        n - ((m - 1) * s - 2 * e + k)
+        for n, m, s, e, k in zip(raw.shape[2:], mask.size, step, edge, kernel, strict=True)
+    )
+    behind = mask.behind(Transposed(window, (more[0], more[1])), x.run.propagation.policy)
+    return MaskedMap(raw, behind, x.axes, x.run)
+
+
+@rule_for("fold")
+def fold(
+    x: MaskedMap, output_size: Any, kernel_size: Size, dilation: Size = 1, padding: Size = 0, stride: Size = 1
+) -> MaskedMap:
+    """Sums of overlapping windows: missing ones are 0; visible where a visible window is written (S8)."""
+    edge = pair(padding)
+    window = Window(pair(kernel_size), pair(stride), edge, edge, pair(dilation))
+    counts = tuple(window.count(n, axis) for axis, n in enumerate(pair(output_size)))
+    if x.axes != ("N", "C", "HW") or counts != x.mask.size:
+        raise NoRuleError(f"folding a map with axes {x.named} that no unfold made has no rule.")
+    options: Any = (kernel_size, dilation, padding, stride)
+    raw = F.fold(x.zeroed(), output_size, *options)
+    written = [
+        (m - 1) * s - 2 * e + d * (k - 1) + 1
+        for m, s, e, d, k in zip(counts, window.stride, edge, window.dilation, window.kernel, strict=True)
+    ]
+    geometry = Transposed(window, (raw.shape[-2] - written[0], raw.shape[-1] - written[1]))
+    return MaskedMap(raw, x.behind(geometry), ("N", "C", "H", "W"), x.run)
+
+
+_LEAST_WEIGHT = 1e-3
+"""Of a pixel: a grid that means the middle of a cell misses it by rounding."""
+
+
+@rule_for("grid_sample", "grid_sampler")
+def grid_sample(
+    x: Any,
+    grid: Any,
+    mode: Any = "bilinear",
+    padding_mode: Any = "zeros",
+    align_corners: bool | None = None,
+) -> MaskedMap:
+    """Samples of the padded map: visible where a visible cell has a weight, else missing where any has."""
+    if not isinstance(x, MaskedMap) or not isinstance(grid, Tensor) or isinstance(grid, MaskedMap):
+        raise NoRuleError("a grid that is itself a map, or samples of a tensor without a mask, have no rule.")
+    need_image(x)
+
+    def sample(values: Tensor) -> Tensor:
+        if isinstance(mode, int):
+            return torch.grid_sampler(values, grid.to(values), mode, int(padding_mode), bool(align_corners))
+        return F.grid_sample(values, grid.to(values), mode, padding_mode, align_corners)
+
+    def reads(cells: Tensor) -> Tensor:
+        weights = sample(cells.expand(len(x.raw), 1, -1, -1).to(grid.dtype))
+        return weights.abs() > _LEAST_WEIGHT
+
+    cells = MaskedMap(x.zeroed(), x.mask, x.axes, x.run)
+    raw = sample(filled(cells, 1))
+    visible, missing = reads(x.mask.visible), reads(x.mask.missing)
+    anchor = visible if x.mask.anchor is x.mask.visible else reads(x.mask.anchor)
+    frame = (~visible & ~missing).cpu()
+    mask = Mask(visible, anchor, frame, full=x.mask.full, images=x.mask.images)
+    return x.like(raw, mask)

@@ -1,8 +1,8 @@
-"""Operations that rename or regroup dimensions keep track of where rows and columns went."""
+"""Operations that rename or regroup dimensions keep track of where images, rows and columns went."""
 
 from __future__ import annotations
 
-import math
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,100 +11,215 @@ from torch import Tensor
 
 from captum_layermask.activation import MaskedMap, MaskedVector
 from captum_layermask.errors import NoRuleError
+from captum_layermask.layout import NCHW, POSITIONS, letters, positions, regrouped, spelled
 from captum_layermask.mask import Mask
 from captum_layermask.padding import neighbor_pad
-from captum_layermask.registry import RULES, Function, give_rule, rule_for
+from captum_layermask.registry import give_rule, rule_for
+from captum_layermask.signatures import Function, argument
 from captum_layermask.windows import Window
 
 
 def permuting(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> MaskedMap:
     """Any reordering of dimensions: what it does to a tensor of all different sizes tells the new order.
 
-    Rows stay the axis in front of columns: where a transposition swaps them, the mask is transposed.
+    Rows stay in front of columns: where a transposition swaps them, the mask is transposed.
     """
     x: MaskedMap = args[0]
     probe = torch.empty(tuple(range(2, 2 + x.raw.dim())), device="meta")
     order = [size - 2 for size in function(probe, *args[1:], **kwargs).shape]
-    axes, mask = "".join(x.axes[dim] for dim in order), x.mask
-    if "W" in axes.partition("H")[0] and "H" in axes:
-        axes, mask = axes.translate(str.maketrans("HWhw", "WHwh")), transposed(mask)
+    axes, mask = tuple(x.axes[dim] for dim in order), x.mask
+    joined = "".join(axes)
+    if "W" in joined.partition("H")[0] and "H" in joined:
+        swap = str.maketrans("HWhw", "WHwh")
+        axes, mask = tuple(axis.translate(swap) for axis in axes), transposed(mask)
     return x.like(function(x.raw, *args[1:], **kwargs), mask, axes)
 
 
-give_rule(permuting, "permute", "transpose", "swapaxes", "swapdims", "movedim", "moveaxis")
-RULES[Tensor.mT.__get__] = permuting  # type: ignore[attr-defined]
+give_rule(permuting, "permute", "transpose", "swapaxes", "swapdims", "movedim", "moveaxis", "t", "adjoint")
+give_rule(permuting, *(getattr(Tensor, name).__get__ for name in ("T", "mT", "H", "mH")))
 
 
 def transposed(mask: Mask) -> Mask:
     """The mask with rows for columns."""
-
-    def turn() -> Mask:
-        turned = mask.moved(lambda cells: cells.transpose(2, 3))
-        turned.counts = None if mask.counts is None else mask.counts.transpose(2, 3)
-        return turned
-
-    return mask.remember("transposed", turn)
+    return mask.remember("transposed", lambda: mask.moved(lambda cells: cells.transpose(2, 3)))
 
 
 def regrouping(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> MaskedMap | MaskedVector:
     """Any reshape.
 
-    Where rows and columns are merged into channels the map becomes a vector (S9). Where only the offsets
-    inside blocks of r × r cells are, it is space to depth, a window with kernel and stride r (S8); where
-    channels are merged into rows and columns, it is depth to space, and every cell becomes a block.
+    Where everything but the images becomes one dimension, the map becomes a vector (S9). Where offsets
+    inside blocks of r × r cells become channels, it is space to depth, a window with kernel and stride r
+    (S8). A map is laid out in memory as suits its fills, so what is a view in the plain network may have to
+    be a copy.
     """
     x: MaskedMap = args[0]
-    old = x.raw.shape
-    raw: Tensor = function(x.raw, *args[1:], **kwargs)
-    axes = regrouped(x.axes, old, raw.shape)
-    if axes is not None and not set(axes) & set("HWS"):
-        return x.pooled(x.zeroed().reshape(raw.shape))
-    if set(x.axes) & set("hw") and not (axes and fits(axes, raw.shape, x.mask)):
-        x = offsets_as_channels(x)
-        raw, axes = x.raw.reshape(raw.shape), regrouped(x.axes, old, raw.shape)
-    size = None if axes is None else positions(axes, raw.shape, x.mask)
-    if axes is None or size is None or any(n % m for n, m in zip(size, x.mask.size, strict=True)):
+    rest = tuple(a.raw if isinstance(a, MaskedMap) else a for a in args[1:])
+    probe = function(torch.empty(x.raw.shape, device="meta"), *rest, **kwargs)
+    found = regrouped(x.dimensions, tuple(x.raw.shape), tuple(probe.shape))
+    if found is None:
         raise NoRuleError(
-            f"a reshape from {tuple(old)}, axes {x.axes}, to {tuple(raw.shape)} mixes images, or rows with "
-            "columns or channels, so that it is no longer known where each cell went; where that is meant, "
-            "flatten(1) first."
+            f"a reshape from {tuple(x.raw.shape)}, axes {x.named}, to {tuple(probe.shape)} makes blocks of "
+            "blocks, so that it is no longer known where each cell went; where that is meant, flatten(1) "
+            "first."
         )
-    return x.like(raw, repeated(x.mask, size), axes)
+    dimensions, whole = found
+    if whole:
+        raw = x.zeroed().reshape(probe.shape)
+        vector = MaskedVector(raw, (x.mask,), x.run, x)
+        x.copies(vector)
+        return vector
+    if any({"h", "w"} & {a for a, _ in d} and "C" in {a for a, _ in d} for d in dimensions):
+        apart = [[f] for d in dimensions for f in d]
+        x = reviewed(x, [size for ((_, size),) in apart], spelled(apart))  # type: ignore[assignment]
+        return regrouping(torch.reshape, (offsets_as_channels(x), tuple(probe.shape)), {})
+    return reviewed(x, probe.shape, spelled(dimensions))
 
 
-give_rule(regrouping, "view", "reshape", "flatten", "unflatten", "squeeze", "view_as", "reshape_as")
+@rule_for(Tensor.unfold)
+def unfold_along(x: MaskedMap, dimension: int, size: int, step: int) -> MaskedMap:
+    """Blocks of rows or columns with their offsets as a new axis; any windows of channels.
+
+    Windows that overlap are refused: along rows and then along columns they would be filled otherwise than
+    the window of two dimensions that they are.
+    """
+    axis, length = x.axes[dimension], x.raw.shape[dimension]
+    if axis not in ("C", "H", "W") or axis.lower() in "".join(x.axes):
+        raise NoRuleError(f"windows along axis {axis} of axes {x.named} have no rule.")
+    if axis != "C" and (size != step or length % size):
+        raise NoRuleError("windows of rows or columns that overlap have no rule here; use F.unfold.")
+    return x.like(x.raw.unfold(dimension, size, step), axes=(*x.axes, axis if axis == "C" else axis.lower()))
 
 
-def positions(axes: str, shape: Sequence[int], mask: Mask) -> tuple[int, int] | None:
-    """Rows and columns of a map with these axes; None where flattened positions are not the mask's."""
-    if "S" in axes:
-        return mask.size if shape[axes.index("S")] == math.prod(mask.size) else None
-    rows, columns = (
-        math.prod(n for n, a in zip(shape, axes, strict=True) if a in both) for both in ("Hh", "Ww")
-    )
-    return rows, columns
+def views_as_channels(x: MaskedMap, axis: str) -> MaskedMap:
+    """A map of several views of each image, counted by ``axis``, as one of channels; their masks meet.
+
+    Raises:
+        NoRuleError: what is counted are images, not views of one.
+    """
+    sizes = {letter: size for d in x.dimensions for letter, size in d}
+    rows = torch.arange(len(x.mask.visible)).view(-1, sizes.get("n", 1))
+    groups = rows.tolist() if axis == "n" else rows.T.tolist()
+    if x.axes.count(axis) != 1 or any(len({x.mask.row_images(row) for row in group}) > 1 for group in groups):
+        raise NoRuleError(f"joining the images of a batch (axis {axis} of axes {x.named}) has no rule.")
+    mask = functools.reduce(Mask.meet, [x.mask.of_rows(views) for views in zip(*groups, strict=True)])
+    axes = tuple("C" if a == axis else "N" if a == "n" else a for a in x.axes)
+    return MaskedMap(x.raw, mask, axes, x.run)
 
 
-def fits(axes: str, shape: Sequence[int], mask: Mask) -> bool:
-    """Whether a map with these axes has a position for every cell of the mask."""
-    return positions(axes, shape, mask) == mask.size
+def squeezing(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> MaskedMap | MaskedVector:
+    """Dimensions of one cell are left out."""
+    x: MaskedMap = args[0]
+    dims = argument(function, args, kwargs, "dim")
+    dims = range(x.raw.dim()) if dims is None else (dims,) if isinstance(dims, int) else dims
+    gone = {d % x.raw.dim() for d in dims if x.raw.shape[d] == 1}
+    kept = [d for d in range(x.raw.dim()) if d not in gone]
+    return reviewed(x, [x.raw.shape[d] for d in kept], [x.axes[d] for d in kept])
+
+
+give_rule(squeezing, "squeeze")
+
+
+def reviewed(x: MaskedMap, shape: Sequence[int], axes: Sequence[str]) -> MaskedMap | MaskedVector:
+    """The same cells in another shape: a view, as far as can be told; a vector without positions."""
+    if positions(x.axes) and not positions(axes):
+        vector = x.pooled(x.zeroed().reshape(shape))
+        x.copies(vector)
+        return vector
+    try:
+        return x.like(x.raw.view(shape), axes=axes)
+    except RuntimeError:
+        pass
+    if not x.others():
+        x.raw = x.raw.contiguous()
+        return x.like(x.raw.view(shape), axes=axes)
+    y = x.like(x.raw.reshape(shape), axes=axes)
+    x.copies(y)
+    return y
+
+
+give_rule(regrouping, "view", "reshape", "flatten", "unflatten", "view_as", "reshape_as", "ravel")
 
 
 def offsets_as_channels(x: MaskedMap) -> MaskedMap:
     """A map of blocks of r × r cells as a map of windows, kernel and stride r, filled first (S3, S5)."""
-    rows, columns = (x.raw.shape[x.axes.index(a)] if a in x.axes else 1 for a in "hw")
-    window = Window((rows, columns), (rows, columns))
-    axes = x.axes.translate(str.maketrans("hw", "CC"))
-    return x.like(filled(x, x.run.propagation.rounds(window)), x.behind(window), axes)
+    sizes = {letter: size for d in x.dimensions for letter, size in d if letter in "hw"}
+    block = (sizes.get("h", 1), sizes.get("w", 1))
+    window = Window(block, block)
+    change = str.maketrans("hw", "CC")
+    axes = spelled([[(letter.translate(change), size) for letter, size in d] for d in x.dimensions])
+    return MaskedMap(filled(x, x.run.propagation.rounds(window)), x.behind(window), axes, x.run)
 
 
 def filled(x: MaskedMap, rounds: int) -> Tensor:
-    """The values with the rim of the hole filled, whatever the order of the dimensions."""
-    order = sorted(range(x.raw.dim()), key=lambda dim: "NCHhWw".index(x.axes[dim]))
+    """The values with the missing region's boundary filled, whatever the order of the dimensions."""
     x.run.padded = rounds > 0 and not x.mask.full
-    grid = x.raw.permute(order)
-    padded = neighbor_pad(grid.reshape(x.raw.shape[0], -1, *x.mask.size), x.mask, rounds)
-    return padded.reshape(grid.shape).permute([order.index(dim) for dim in range(len(order))])
+    if not x.run.padded:
+        return x.raw
+    if x.axes == NCHW:
+        return neighbor_pad(x.raw, x.mask, rounds)
+    names = [letter for d in x.dimensions for letter, _ in d]
+    sizes = [size for d in x.dimensions for _, size in d]
+    order = sorted(range(len(names)), key=lambda i: "NnCHhWw".index(names[i]))
+    grid = x.raw.reshape(sizes).permute(order)
+    padded = neighbor_pad(grid.reshape(len(x.mask.visible), -1, *x.mask.size), x.mask, rounds)
+    back = [order.index(i) for i in range(len(order))]
+    return padded.reshape(grid.shape).permute(back).reshape(x.raw.shape)
+
+
+def as_image(x: MaskedMap) -> MaskedMap:
+    """The map with axes N C H W, where all that has to be done is to name its dimensions differently.
+
+    Dimensions of one cell take the name of the place where they stand; channels beside rows or columns are
+    copies of cells (depth to space), channels beside images are more images.
+
+    Raises:
+        NoRuleError: rows and columns are not where image operations look for them.
+    """
+    if x.axes == NCHW:
+        return x
+    mask, dimensions = x.mask, x.dimensions
+    if x.raw.dim() != 4:
+        raise NoRuleError(where_not(x))
+    there = positions(x.axes) | ({"N"} if "N" in "".join(x.axes) else set())
+    for place, (dimension, length) in enumerate(zip(dimensions, x.raw.shape, strict=True)):
+        name, named = NCHW[place], [letter for letter, size in dimension if size > 1]
+        if length == 1 or named == [name] or (name == "C" and set(named) <= {"C"}):
+            continue
+        repeats = [size for letter, size in dimension if letter == "C"]
+        if name == "C" or len(repeats) != 1 or set(named) - {name, "C"}:
+            raise NoRuleError(where_not(x))
+        if named == ["C"] and name in there and len(dimension) == 1 and _size(x, name) > 1:
+            raise NoRuleError(where_not(x))
+        mask = _repeated(mask, name, repeats[0], first=named[0] == "C")
+    return MaskedMap(x.raw, mask, NCHW, x.run)
+
+
+def image(x: MaskedMap) -> MaskedMap:
+    """The map with axes N C H W, if these are only other names for its dimensions, else itself."""
+    try:
+        return as_image(x)
+    except NoRuleError:
+        return x
+
+
+def _size(x: MaskedMap, name: str) -> int:
+    return {"N": len(x.mask.visible), "H": x.mask.size[0], "W": x.mask.size[1]}[name]
+
+
+def _repeated(mask: Mask, name: str, times: int, first: bool) -> Mask:
+    """The mask with every image, row or column repeated: each by itself, or all of them again (``first``)."""
+    if name == "N":
+        rows = range(len(mask.visible))
+        return mask.of_rows([*rows] * times if first else [row for row in rows for _ in range(times)])
+    dim = NCHW.index(name)
+    return mask.moved(
+        lambda cells: torch.cat([cells] * times, dim) if first else cells.repeat_interleave(times, dim)
+    )
+
+
+def where_not(x: MaskedMap) -> str:
+    """What to say where rows and columns are not in their place."""
+    return f"a sliding window needs an N×C×H×W map, and this one has axes {x.named}."
 
 
 def repeated(mask: Mask, size: Sequence[int]) -> Mask:
@@ -115,85 +230,72 @@ def repeated(mask: Mask, size: Sequence[int]) -> Mask:
     return mask.moved(lambda cells: cells.repeat_interleave(rows, 2).repeat_interleave(columns, 3))
 
 
-def regrouped(axes: str, old: Sequence[int], new: Sequence[int]) -> str | None:
-    """The axes after a reshape; None where it merges images with anything else."""
-    result, i, j = "", 0, 0
-    while i < len(old) or j < len(new):
-        a, b = min(i + 1, len(old)), min(j + 1, len(new))
-        while (have := math.prod(old[i:a])) != (want := math.prod(new[j:b])):
-            a, b = (a + 1, b) if have < want else (a, b + 1)
-        group = _group(axes[i:a], old[i:a], new[j:b])
-        if group is None:
-            return None
-        result, i, j = result + group, a, b
-    return result
+def listed(x: MaskedMap, dim: int) -> MaskedMap:
+    """A map whose positions are all merged into one dimension, as a list of cells: rows, in one column.
 
+    Raises:
+        NoRuleError: there are positions, or images, in several dimensions.
+    """
+    dim %= x.raw.dim()
+    dimension = x.dimensions[dim]
+    elsewhere = {letter for d in x.dimensions if d is not dimension for letter, size in d if size > 1}
+    if {"N", "n"} & {letter for letter, size in dimension if size > 1} or elsewhere & POSITIONS:
+        raise NoRuleError(f"cutting or joining dimension {dim} of a map with axes {x.named} has no rule.")
+    if letters(x.axes[dim]) == "H" and x.mask.size[1] == 1:
+        return x
 
-_REGROUPED = {
-    ("HW", 1): "S",
-    ("HhWw", 1): "S",
-    ("S", 2): "HW",
-    ("H", 2): "Hh",
-    ("W", 2): "Ww",
-    ("Hh", 1): "H",
-    ("Ww", 1): "W",
-    ("HC", 1): "H",
-    ("WC", 1): "W",
-}
-"""What becomes of some axes when they are regrouped into so many; h and w are offsets inside blocks."""
+    def line(cells: Tensor) -> Tensor:
+        spread = x.over(cells).movedim(dim, 0)
+        spread = spread.reshape(len(spread), -1).expand(x.raw.shape[dim], -1)
+        return spread.T.reshape(-1, 1, x.raw.shape[dim], 1)
 
-
-def _group(axes: str, old: Sequence[int], new: Sequence[int]) -> str | None:
-    """The axes of dimensions ``new`` that hold the same cells as dimensions ``old``; None where unknown."""
-    if tuple(old) == tuple(new):
-        return axes
-    sized = "".join(axis for axis, size in zip(axes, old, strict=True) if size > 1)
-    target = [dim for dim, size in enumerate(new) if size > 1]
-    names = _REGROUPED.get((sized, len(target)))
-    if names is None and [n for n in old if n > 1] == [new[dim] for dim in target]:
-        names = sized
-    if names is None and (
-        "N" in sized or (set(sized) & set("HWS") and ("C" not in sized or len(target) > 1))
-    ):
-        return None
-    names = names or "C" * len(target)
-    return "".join(names[target.index(dim)] if dim in target else "C" for dim in range(len(new)))
+    axes = [axis if axis in ("N", "n") else "C" for axis in x.axes]
+    axes[dim] = "H"
+    return MaskedMap(x.raw, x.mask.moved(line), tuple(axes), x.run)
 
 
 @rule_for("unsqueeze")
 def unsqueeze(x: MaskedMap, dim: int) -> MaskedMap:
-    """A new axis without a position."""
-    raw = x.raw.unsqueeze(dim)
-    dim %= raw.dim()
-    return x.like(raw, axes=x.axes[:dim] + "C" + x.axes[dim:])
+    """A new axis without a position; in front of a map whose one image is left out, that of the images."""
+    dim %= x.raw.dim() + 1
+    return x.like(x.raw.unsqueeze(dim), axes=(*x.axes[:dim], new_axis(x, dim), *x.axes[dim:]))
+
+
+def new_axis(x: MaskedMap, dim: int) -> str:
+    """What a new dimension counts."""
+    return "N" if dim == 0 and "N" not in letters("".join(x.axes)) else "C"
 
 
 def expanding(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Broadcasting to more channels, rows or columns; a plain tensor stays one."""
+    """Broadcasting to more images, channels, rows or columns; a plain tensor stays one."""
     x, *rest = args
     rest = [r.raw if isinstance(r, MaskedMap) else r for r in rest]
     if not isinstance(x, MaskedMap):
         return function(x, *rest, **kwargs)
     raw = function(x.raw, *rest, **kwargs)
-    axes = x.axes.rjust(raw.dim(), "C")
-    size = [raw.shape[axes.index(a)] if a in axes else n for a, n in zip("HW", x.mask.size, strict=True)]
-    if any(raw.shape[axes.index(a)] != x.raw.shape[x.axes.index(a)] for a in "NS" if a in axes):
-        raise NoRuleError(f"repeating the images or flattened positions of a map (axes {axes}) has no rule.")
-    if any(n > 1 and n != m for n, m in zip(x.mask.size, size, strict=True)):
-        raise NoRuleError("tiling a map in space has no rule.")
-    return x.like(raw, repeated(x.mask, size), axes)
+    axes = ("C",) * (raw.dim() - x.raw.dim()) + x.axes
+    mask = x.mask
+    for axis, old, new in zip(x.axes, x.raw.shape, raw.shape[raw.dim() - x.raw.dim() :], strict=True):
+        if new == old or axis == "C":
+            continue
+        if axis not in NCHW or (axis in "HW" and {"h", "w"} & positions(x.axes)):
+            raise NoRuleError(f"repeating dimension {axis} of a map with axes {x.named} has no rule.")
+        mask = _repeated(mask, axis, new // old, first=True)
+    return x.like(raw, mask, axes)
 
 
 give_rule(expanding, "expand", "expand_as", "broadcast_to", "repeat", "tile")
 
 
 @rule_for("repeat_interleave")
-def repeat_interleave(x: MaskedMap, repeats: int, dim: int) -> MaskedMap:
-    """Every cell, or every channel, as a run of copies."""
-    raw = x.raw.repeat_interleave(repeats, dim)
-    axis, (rows, columns) = x.axes[dim], x.mask.size
-    if axis not in "CHW" or not isinstance(repeats, int):
-        raise NoRuleError(f"repeat_interleave along axis {axis} has no rule.")
-    return x.like(
-        raw, repeated(x.mask, (rows * repeats ** (axis == "H"), columns * repeats ** (axis == "W")))
-    )
+def repeat_interleave(x: MaskedMap, repeats: Any, dim: int | None = None, **options: Any) -> MaskedMap:
+    """Every image, cell or channel as a run of copies."""
+    if (
+        dim is None
+        or not isinstance(repeats, int)
+        or x.axes[dim] not in NCHW
+        or {"h", "w"} & positions(x.axes)
+    ):
+        raise NoRuleError(f"repeat_interleave with axes {x.named} along dim {dim} has no rule.")
+    raw, axis = x.raw.repeat_interleave(repeats, dim), x.axes[dim]
+    return x.like(raw, x.mask if axis == "C" else _repeated(x.mask, axis, repeats, first=False))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,9 +13,12 @@ from torch import Tensor
 
 from captum_layermask.activation import MaskedMap, MaskedVector
 from captum_layermask.errors import NoRuleError
-from captum_layermask.registry import Function, give_rule, rule_for
+from captum_layermask.layout import NCHW, Axes, spelled
+from captum_layermask.registry import rule_for
 from captum_layermask.rim import RIMS
-from captum_layermask.rules.statistics import amax, mean, mean_of_one_window
+from captum_layermask.rules.shapes import as_image, filled, image, where_not
+from captum_layermask.rules.statistics import amax, mean_of_one_window, weighed
+from captum_layermask.signatures import Function
 from captum_layermask.windows import Geometry, Spans, Window
 
 Size = int | Sequence[int]
@@ -29,36 +33,90 @@ def slide(
     x: MaskedMap,
     window: Geometry,
     op: Callable[[Tensor], Tensor],
-    axes: str = "NCHW",
+    axes: Axes = NCHW,
     linear: bool = True,
+    apart: int = 0,
 ) -> MaskedMap:
     """Fill what kept windows read (S3), run the plain operation, and take the mask behind it (S5).
 
     Args:
-        x: the map, N×C×H×W.
+        x: the map, N×C×H×W, or C×H×W where its one image is left out.
         window: which cells each output reads.
         op: the plain operation, N×C×H×W → N×C'×H'×W', on the filled values.
         axes: of the output.
         linear: whether ``op`` is linear but for a constant, which partial convolution needs to know.
+        apart: how many parts of the second dimension ``op`` keeps apart; 0 for all.
 
     Returns:
         The output's map.
 
     Raises:
-        NoRuleError: the map has other axes.
+        NoRuleError: rows and columns are not where the operation looks for them.
     """
-    need_channels_first(x)
     x.run.count_window(x)
     rounds = x.run.propagation.rounds(window)
     x.run.padded = rounds > 0 and not x.mask.full
-    raw = RIMS[x.run.padding](op, x.raw, x.mask, window, rounds, linear)
+    if x.axes == NCHW:
+        # PyTorch's kernels for half precision let NaN reach a neighbouring cell of a channels-last map.
+        cells = x.zeroed() if x.raw.dtype in (torch.float16, torch.bfloat16) else x.raw
+        raw = RIMS[x.run.padding](op, cells, x.mask, window, rounds, linear)
+        return x.like(raw, x.behind(window), axes)
+    if not isinstance(window, Window) or x.run.padding != "neighbor" or axes != NCHW:
+        raise NoRuleError(where_not(x))
+    return _slide_elsewhere(x, window, op, rounds, apart)
+
+
+def _slide_elsewhere(
+    x: MaskedMap, window: Window, op: Callable[[Tensor], Tensor], rounds: int, apart: int
+) -> MaskedMap:
+    """A window over a map laid out otherwise: images or rows among the channels, channels for rows."""
+    if x.raw.dim() != 4:
+        raise NoRuleError(where_not(x))
+    parts, sides = x.dimensions[1], (x.axes[2], x.axes[3])
+    ahead = [f for f in parts if f[0] != "C"]
+    kept = math.prod(size for _, size in ahead)
+    if (
+        set(sides) - {"C", "H", "W"}
+        or tuple(ahead) != parts[: len(ahead)]
+        or (apart or x.raw.shape[1]) % kept
+    ):
+        raise NoRuleError(where_not(x))
+    window = window.along(sides)
+    raw = op(filled(x, rounds))
+    second = (*ahead, ("C", raw.shape[1] // kept))
+    axes = spelled(
+        [x.dimensions[0], second, *(((axis, n),) for axis, n in zip(x.axes[2:], raw.shape[2:], strict=True))]
+    )
     return x.like(raw, x.behind(window), axes)
 
 
-def need_channels_first(x: MaskedMap) -> None:
+def need_image(x: MaskedMap) -> None:
     """Refuse a map whose rows and columns are not where image operations look for them."""
-    if x.axes != "NCHW":
-        raise NoRuleError(f"a sliding window needs an N×C×H×W map, and this one has axes {x.axes}.")
+    if x.axes != NCHW:
+        raise NoRuleError(where_not(x))
+
+
+def unbatch(result: Any) -> Any:
+    """The one image of a result."""
+    if isinstance(result, tuple):
+        return tuple(unbatch(part) for part in result)
+    if isinstance(result, MaskedMap):
+        return MaskedMap(result.raw[0], result.mask, result.axes[1:], result.run)
+    return MaskedVector(result.raw[0], result.sources, result.run)
+
+
+def unbatched(rule: Function) -> Function:
+    """Let the rule of an operation on N×C×H×W serve C×H×W too, as PyTorch's own operations do."""
+
+    @functools.wraps(rule)
+    def either(x: MaskedMap, *args: Any, **kwargs: Any) -> Any:
+        if x.raw.dim() != 3:
+            return rule(image(x), *args, **kwargs)
+        batched = as_image(MaskedMap(x.raw[None], x.mask, ("C", *x.axes), x.run))
+        result = rule(batched, *args, **kwargs)
+        return unbatch(result)
+
+    return either
 
 
 def need_values_only(return_indices: bool) -> None:
@@ -68,6 +126,7 @@ def need_values_only(return_indices: bool) -> None:
 
 
 @rule_for("conv2d")
+@unbatched
 def conv2d(
     x: MaskedMap,
     weight: Tensor,
@@ -85,10 +144,14 @@ def conv2d(
     else:
         before = after = pair(padding)
     window = Window(kernel, pair(stride), before, after, dilations)
-    return slide(x, window, lambda v: F.conv2d(v, weight, bias, stride, padding, dilation, groups))
+    op = functools.partial(
+        F.conv2d, weight=weight, bias=bias, stride=stride, padding=padding, dilation=dilation, groups=groups
+    )
+    return slide(x, window, op, apart=groups)
 
 
 @rule_for(F.unfold)
+@unbatched
 def unfold(
     x: MaskedMap, kernel_size: Any, dilation: Size = 1, padding: Size = 0, stride: Size = 1
 ) -> MaskedMap:
@@ -96,10 +159,17 @@ def unfold(
     edge = pair(padding)
     window = Window(pair(kernel_size), pair(stride), edge, edge, pair(dilation))
     options: Any = (dilation, padding, stride)
-    return slide(x, window, lambda v: F.unfold(v, kernel_size, *options), "NCS")
+    return slide(x, window, lambda v: F.unfold(v, kernel_size, *options), ("N", "C", "HW"))
+
+
+@rule_for("max_pool2d_with_indices")
+def max_pool2d_with_indices(x: MaskedMap, *args: Any, return_indices: bool = True, **kwargs: Any) -> Any:
+    """Max-pooling that always says where the maxima were."""
+    return max_pool2d(x, *args, **kwargs, return_indices=True)
 
 
 @rule_for("max_pool2d")
+@unbatched
 def max_pool2d(
     x: MaskedMap,
     kernel_size: Size,
@@ -108,18 +178,33 @@ def max_pool2d(
     dilation: Size = 1,
     ceil_mode: bool = False,
     return_indices: bool = False,
-) -> MaskedMap | MaskedVector:
-    """Max-pooling of the padded map; one window over everything is the maximum of what is there (S8)."""
-    need_values_only(return_indices)
-    need_channels_first(x)
+) -> Any:
+    """Max-pooling of the padded map; one window over everything is the maximum of what is there (S8).
+
+    Where a maximum is a cell that was filled, its index is that cell's.
+    """
     window = pool_window(kernel_size, stride, padding, dilation, ceil_mode)
-    if window.is_whole(x.mask.size):
-        return amax(x, (2, 3), keepdim=True)
     arguments: Any = (kernel_size, stride or kernel_size, padding, dilation, ceil_mode)
-    return slide(x, window, lambda v: torch.max_pool2d(v, *arguments), linear=False)
+    if x.axes == NCHW and window.is_whole(x.mask.size):
+        values = amax(x, (2, 3), keepdim=True)
+        if not return_indices:
+            return values
+        return values, x.pooled(F.max_pool2d(weighed(x, True), *arguments, return_indices=True)[1])
+    if not return_indices:
+        return slide(x, window, lambda v: torch.max_pool2d(v, *arguments), linear=False)
+    where: list[Tensor] = []
+
+    def pool(cells: Tensor) -> Tensor:
+        values, indices = F.max_pool2d(cells, *arguments, return_indices=True)
+        where.append(indices)
+        return values
+
+    values = slide(x, window, pool, linear=False)
+    return values, values.like(where[0])
 
 
 @rule_for("avg_pool2d")
+@unbatched
 def avg_pool2d(
     x: MaskedMap,
     kernel_size: Size,
@@ -130,14 +215,13 @@ def avg_pool2d(
     divisor_override: int | None = None,
 ) -> MaskedMap | MaskedVector:
     """Average-pooling of the padded map; one window over everything is the mean of what is there (S7)."""
-    need_channels_first(x)
     window = pool_window(kernel_size, stride, padding, 1, ceil_mode)
     options: Any = (kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
 
     def pool(values: Tensor) -> Tensor:
         return F.avg_pool2d(values, *options)
 
-    if not window.is_whole(x.mask.size):
+    if x.axes != NCHW or not window.is_whole(x.mask.size):
         return slide(x, window, pool)
     rows, columns = x.mask.size
     if count_include_pad:
@@ -172,6 +256,7 @@ def pool_window(kernel: Size, stride: Size | None, padding: Size, dilation: Size
 
 
 @rule_for("adaptive_avg_pool2d")
+@unbatched
 def adaptive_avg_pool2d(x: MaskedMap, output_size: Any) -> MaskedMap | MaskedVector:
     """Per-bin averages of the padded map; a single bin is the mean of what is there (S7)."""
     bins = adaptive_bins(x, output_size)
@@ -180,19 +265,8 @@ def adaptive_avg_pool2d(x: MaskedMap, output_size: Any) -> MaskedMap | MaskedVec
     return slide(x, bins, lambda v: F.adaptive_avg_pool2d(v, output_size))
 
 
-def pooling_1d(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """A pool of the last axis to one value is a mean or a maximum of what is there (S7, S8)."""
-    x, size = args[0], kwargs.get("output_size", args[1] if len(args) > 1 else None)
-    if size not in (1, (1,), [1]):
-        raise NoRuleError("along flattened positions only a pool to a single value has a rule.")
-    need_values_only(kwargs.get("return_indices", False))
-    return mean(x, -1, True) if "avg" in function.__name__ else amax(x, -1, True)
-
-
-give_rule(pooling_1d, "adaptive_avg_pool1d", "adaptive_max_pool1d")
-
-
 @rule_for("adaptive_max_pool2d")
+@unbatched
 def adaptive_max_pool2d(
     x: MaskedMap, output_size: Any, return_indices: bool = False
 ) -> MaskedMap | MaskedVector:
@@ -206,7 +280,7 @@ def adaptive_max_pool2d(
 
 def adaptive_bins(x: MaskedMap, output_size: Any) -> Spans:
     """The bins of an adaptive pool; None stands for the map's own size."""
-    need_channels_first(x)
+    need_image(x)
     asked = (output_size, output_size) if isinstance(output_size, int) else output_size
     rows, columns = (s if a is None else a for s, a in zip(x.mask.size, asked, strict=True))
     return Spans.bins(x.mask.size, (rows, columns))

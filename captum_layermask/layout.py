@@ -1,0 +1,159 @@
+"""Where the positions of a map went: what each dimension of an activation counts.
+
+A dimension is a word of letters, the outermost first: N images, H rows, W columns, h and w offsets inside
+blocks of rows and columns (H and W then count the blocks), n likewise views of an image, C anything without
+a position. ``("N", "C", "H", "W")`` is an image-like map, ``("N", "HW", "C")`` one of tokens, and
+``("N", "HWC3", "C")`` has three anchors at every position. Numbers stand behind letters whose size neither
+the mask nor the dimension tells.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import re
+from collections.abc import Iterable, Sequence
+
+Axes = tuple[str, ...]
+Factor = tuple[str, int]
+Dimension = tuple[Factor, ...]
+
+NCHW: Axes = ("N", "C", "H", "W")
+POSITIONS = frozenset("HWhw")
+
+
+@functools.lru_cache(maxsize=4096)
+def letters(axis: str) -> str:
+    """The letters of a dimension, or of all of them joined, without the numbers."""
+    return re.sub(r"\d", "", axis)
+
+
+def positions(axes: Iterable[str]) -> set[str]:
+    """Which of H, W, h and w there are."""
+    return set("".join(axes)) & POSITIONS
+
+
+@functools.lru_cache(maxsize=4096)
+def factors(axes: Axes, shape: tuple[int, ...], images: int, size: tuple[int, int]) -> tuple[Dimension, ...]:
+    """The letters of every dimension with their sizes.
+
+    Args:
+        axes: a word for every dimension.
+        shape: how long the dimensions are.
+        images: how many the mask has.
+        size: rows and columns of the mask.
+    """
+    parsed = [re.findall(r"([A-Za-z])(\d*)", axis) for axis in axes]
+    blocks = {"h": 1, "w": 1, "n": 1}
+    for word, length in zip(parsed, shape, strict=True):
+        for letter, digits in word:
+            if letter in blocks:
+                blocks[letter] = int(digits) if digits else length
+    whole = {"N": images, "H": size[0], "W": size[1]}
+    known = {letter: length // max(blocks[letter.lower()], 1) for letter, length in whole.items()} | blocks
+    return tuple(
+        tuple(
+            (letter, int(digits) if digits else length if letter == "C" else known[letter])
+            for letter, digits in word
+        )
+        for word, length in zip(parsed, shape, strict=True)
+    )
+
+
+def spelled(dimensions: Sequence[Sequence[Factor]]) -> Axes:
+    """The words for dimensions given by letters and sizes."""
+    return tuple(map(_word, dimensions))
+
+
+def _word(dimension: Sequence[Factor]) -> str:
+    parts: list[Factor] = []
+    for letter, size in dimension:
+        if size == 1 and len(dimension) > 1 and (letter != "N" or not parts):
+            continue
+        last = parts[-1][0] if parts else ""
+        if last + letter in ("CC", "Hh", "Ww", "Nn"):
+            parts[-1] = (last, parts[-1][1] * size)
+        else:
+            parts.append((letter, size))
+    if len(parts) == 1:
+        return parts[0][0]
+    return "".join(f"{letter}{size}" if letter in "Chwn" else letter for letter, size in parts) or "C"
+
+
+def regrouped(
+    old: Sequence[Dimension], shape: Sequence[int], new: Sequence[int]
+) -> tuple[tuple[tuple[Factor, ...], ...], bool] | None:
+    """The dimensions after a reshape, and whether it merged everything but the images into one.
+
+    Args:
+        old: what the dimensions count.
+        shape: how long they are.
+        new: how long they will be.
+
+    Returns:
+        None where a cell's position is no longer a matter of letters: blocks of blocks are made.
+    """
+    result: list[tuple[Factor, ...]] = []
+    shape, new, whole = tuple(shape), tuple(new), False
+    i = j = 0
+    while i < len(shape) or j < len(new):
+        a, b = min(i + 1, len(shape)), min(j + 1, len(new))
+        while (have := math.prod(shape[i:a])) != (want := math.prod(new[j:b])):
+            if (a, b) == (len(shape), len(new)):
+                return None
+            a, b = (min(a + 1, len(shape)), b) if have < want else (a, min(b + 1, len(new)))
+        while a < len(shape) and shape[a] == 1 and new[b : b + 1] != (1,) and "N" in dict(old[a]):
+            a += 1  # one image behind channels counts as several would
+        if shape[i:a] == new[j:b]:
+            result += old[i:a]
+        else:
+            flat = [f for d in old[i:a] for f in d if f[1] > 1 or f[0] in "CN"]
+            split = _split(flat, new[j:b], _blocked(old))
+            if split is None:
+                return None
+            result += split
+            merged = {letter for d in old[i:a] for letter, _ in d}
+            others = [d for k, d in enumerate(old) if not i <= k < a]
+            whole |= (
+                sum(n > 1 for n in new[j:b]) <= 1
+                and b > j
+                and len(new) != 3  # N, X, 1 is a list of anchors with one value each, as N, X, 2 is
+                and "C" in merged
+                and bool(merged & POSITIONS)
+                and all(letter == "N" or (letter != "C" and size == 1) for d in others for letter, size in d)
+                and ("N" not in merged or all(size == 1 for d in old for letter, size in d if letter == "N"))
+            )
+        i, j = a, b
+    return tuple(result), whole
+
+
+def _blocked(dimensions: Sequence[Dimension]) -> set[str]:
+    return {letter for d in dimensions for letter, size in d if letter in "hwn" and size > 1}
+
+
+def _split(flat: list[Factor], new: Sequence[int], blocked: set[str]) -> list[tuple[Factor, ...]] | None:
+    """Deal factors out to dimensions, in order; None where one would have to be cut that cannot be."""
+    flat, result = list(flat), []
+    for length in new:
+        taken: list[Factor] = []
+        while length > 1:
+            letter, size = flat.pop(0)
+            if size == 1:
+                taken.append((letter, size))
+                continue
+            if length % size == 0:
+                taken.append((letter, size))
+                length //= size
+                continue
+            fine = {"C": "C", "H": "h", "W": "w", "N": "n"}.get(letter)
+            if size % length or fine is None or fine in blocked:
+                return None
+            if fine != "C":
+                blocked = blocked | {fine}
+            taken.append((letter, length))
+            flat.insert(0, (fine, size // length))
+            length = 1
+        result.append(tuple(taken) or (("C", 1),))
+    if result:
+        result[-1] += tuple(flat)  # of one image each, behind channels
+    return result

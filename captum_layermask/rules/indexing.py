@@ -1,0 +1,215 @@
+"""Operations that take some cells of a map take the same cells of its mask."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from captum_layermask.activation import MaskedMap, MaskedVector
+from captum_layermask.errors import MaskLostError, NoRuleError
+from captum_layermask.layout import positions
+from captum_layermask.mask import Mask
+from captum_layermask.registry import give_rule, rule_for
+from captum_layermask.rules.pointwise import meeting
+from captum_layermask.rules.shapes import listed, unsqueeze
+from captum_layermask.signatures import Function, argument
+from captum_layermask.windows import Window
+
+Taken = MaskedMap | MaskedVector
+
+
+@rule_for("getitem")
+def getitem(x: MaskedMap, index: Any) -> Taken:
+    """Indexing: numbers, slices and one list or tensor take cells, None adds an axis."""
+    return without_positions(x, _indexed(x, index))
+
+
+def _indexed(x: MaskedMap, index: Any) -> MaskedMap:
+    parts = list(index) if isinstance(index, tuple) else [index]
+    at = next((at for at, part in enumerate(parts) if part is Ellipsis), None)
+    if at is not None:
+        named = sum(part is not None for part in parts) - 1
+        parts[at : at + 1] = [slice(None)] * (x.raw.dim() - named)
+    several = sum(isinstance(part, (list, tuple, Tensor)) for part in parts)
+    if several > 1 or (several and any(_is_number(part) for part in parts)):
+        raise NoRuleError(f"indexing axes {x.named} by several lists or tensors has no rule.")
+    y, dim = x, 0
+    for part in parts:
+        if part is None:
+            y = unsqueeze(y, dim)
+        elif not (isinstance(part, slice) and part == slice(None)):
+            y = take(y, dim, part)
+        dim += not _is_number(part)
+    return y
+
+
+def without_positions(x: MaskedMap, y: MaskedMap) -> Taken:
+    """A vector where numbers have taken the last position out of a map (S9), else the map."""
+    if positions(y.axes) or not positions(x.axes) or y.raw.dim() >= x.raw.dim():
+        return y
+    vector = y.pooled(y.zeroed())
+    if not y.mask.full:
+        y.copies(vector)
+    return vector
+
+
+def _is_number(part: Any) -> bool:
+    return isinstance(part, (int, torch.SymInt)) and not isinstance(part, bool)
+
+
+def take(x: MaskedMap, dim: int, part: Any) -> MaskedMap:
+    """Some of what a dimension counts.
+
+    Args:
+        x: the map.
+        dim: a dimension.
+        part: a number, a slice, or a list or one-dimensional tensor of numbers or of bools.
+    """
+    if dim >= x.raw.dim():
+        raise IndexError(f"too many indices for a tensor of dimension {x.raw.dim()}")
+    axis = x.axes[dim]
+    if axis not in ("N", "n", "C", "H", "W", "h", "w"):
+        x, axis = listed(x, dim), "H"
+    index = (slice(None),) * dim + (part,)
+    if not (_is_number(part) or isinstance(part, slice)):
+        part = torch.as_tensor(part, device=x.raw.device)
+        if part.dim() != 1:
+            raise NoRuleError(f"indexing axis {axis} by a tensor of {part.dim()} dimensions has no rule.")
+        part = part.nonzero()[:, 0] if part.dtype is torch.bool else part
+    axes = x.axes[:dim] + (() if _is_number(part) else (axis,)) + x.axes[dim + 1 :]
+    if axis == "N" and _is_number(part):
+        axes = tuple("N" if a == "n" else a for a in axes)
+    raw = x.raw[index]
+    return MaskedMap(raw, cut(x, axis, part, x.raw.shape[dim]), axes, x.run)
+
+
+def cut(x: MaskedMap, axis: str, part: Any, length: int) -> Mask:
+    """The mask of a part of a map along one of its axes."""
+    mask = x.mask
+    if axis == "C":
+        return mask
+    if isinstance(part, Tensor):
+        indices: Any = part
+    else:
+        part = range(length)[part]
+        indices = part if isinstance(part, range) else range(part, part + 1)
+    block = _block(x, axis)
+    if axis in "Nn":
+        rows = torch.arange(len(mask.visible)).view(-1, block)
+        where = torch.as_tensor(indices).cpu()
+        return mask.of_rows((rows[where] if axis == "N" else rows[:, where]).flatten().tolist())
+    if block == 1 and isinstance(indices, range):
+        return stepped(mask, axis, indices)
+    if axis in "hw" and len(indices) == 1 and isinstance(indices, range):
+        return stepped(mask, axis.upper(), range(indices[0], mask.size["hw".index(axis)], block))
+    where = torch.as_tensor(indices, device=mask.visible.device)
+    dim = 2 + "HW".index(axis.upper())
+
+    def take_blocks(cells: Tensor) -> Tensor:
+        blocks = cells.unflatten(dim, (-1, block))
+        picked = blocks.index_select(dim + (axis in "hw"), where.to(cells.device))
+        return picked.flatten(dim, dim + 1)
+
+    return mask.moved(take_blocks)
+
+
+def _block(x: MaskedMap, axis: str) -> int:
+    sizes = {letter: size for d in x.dimensions for letter, size in d}
+    return sizes.get(axis.lower(), 1)
+
+
+def stepped(mask: Mask, axis: str, cells: range) -> Mask:
+    """The mask of every so many rows or columns; a visible one stands for those that are stepped over."""
+    dim = 2 + "HW".index(axis)
+    if not len(cells):
+        return mask.moved(lambda c: c.narrow(dim, 0, 0))
+    step, start = cells.step, cells[0]
+    run = (
+        mask
+        if cells == range(mask.size[dim - 2])
+        else mask.moved(lambda c: c[(slice(None),) * dim + (slice(start, cells[-1] + 1),)])
+    )
+    if step == 1:
+        return run
+    whole = mask.moved(lambda c: c[(slice(None),) * dim + (slice(start, cells.stop),)])
+    taken = whole.moved(lambda c: c[(slice(None),) * dim + (slice(None, None, step),)])
+    if mask.anchor is mask.visible:
+        return taken
+    window = Window((1, 1), (step, 1) if axis == "H" else (1, step))
+    anchor = window.owns_any(whole.anchor) & taken.visible
+    return Mask(taken.visible, anchor, taken.frame, full=mask.full, shares=taken.shares, images=taken.images)
+
+
+@rule_for("unbind", "iter")
+def unbind(x: MaskedMap, dim: int = 0) -> tuple[Taken, ...]:
+    """One map for every index along an axis."""
+    return tuple(select(x, dim, index) for index in range(x.raw.shape[dim]))
+
+
+@rule_for("select")
+def select(x: MaskedMap, dim: int, index: int) -> Taken:
+    """One index along an axis."""
+    return without_positions(x, take(x, dim % x.raw.dim(), int(index)))
+
+
+@rule_for("narrow")
+def narrow(x: MaskedMap, dim: int, start: Any, length: int) -> MaskedMap:
+    """A run of indices along an axis."""
+    dim, start = dim % x.raw.dim(), int(start)
+    start += x.raw.shape[dim] * (start < 0)
+    return take(x, dim, slice(start, start + length))
+
+
+@rule_for("index_select")
+def index_select(x: MaskedMap, dim: int, index: Tensor) -> MaskedMap:
+    """Some indices along an axis."""
+    return take(x, dim % x.raw.dim(), index)
+
+
+def splitting(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[MaskedMap, ...]:
+    """Pieces along an axis."""
+    x: MaskedMap = args[0]
+    dim = argument(function, args, kwargs, "dim", 0) % x.raw.dim()
+    pieces = function(
+        torch.arange(x.raw.shape[dim]).view([-1 if d == dim else 1 for d in range(x.raw.dim())]),
+        *args[1:],
+        **kwargs,
+    )
+    return tuple(
+        take(x, dim, slice(int(p.flatten()[0]), int(p.flatten()[-1]) + 1) if p.numel() else slice(0, 0))
+        for p in pieces
+    )
+
+
+give_rule(
+    splitting,
+    "chunk",
+    "split",
+    "split_with_sizes",
+    "tensor_split",
+    "hsplit",
+    "vsplit",
+    "dsplit",
+    "unsafe_chunk",
+    "unsafe_split",
+)
+
+
+@rule_for("setitem")
+def setitem(x: Any, index: Any, value: Any) -> MaskedMap:
+    """Writing channels, or a constant where a condition holds, in place; the masks meet (S6, S13)."""
+    if not isinstance(x, MaskedMap):
+        raise MaskLostError(
+            "this writes a masked activation into a plain tensor, which cannot hold its mask."
+        )
+    if isinstance(index, MaskedMap):
+        x.raw[index.raw] = value
+        return x.like(x.raw, meeting([x, index], x.raw.shape)[0])
+    part = _indexed(x, index)
+    if part.mask is not x.mask:
+        raise NoRuleError("writing into some positions of a map has no rule; use torch.where or torch.cat.")
+    maps = [part, value] if isinstance(value, MaskedMap) else [part]
+    x.raw[index] = maps[-1].raw if len(maps) > 1 else value
+    return x.like(x.raw, meeting(maps, part.raw.shape)[0])
