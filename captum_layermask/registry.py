@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
-from captum_layermask.errors import InputError, UnknownNameError
+from captum_layermask.errors import InputError, NoRuleError, UnknownNameError
 from captum_layermask.signatures import Function, learn
 
 Rule = Callable[[Function, tuple[Any, ...], dict[str, Any]], Any]
@@ -82,8 +83,13 @@ def rule_for(
     """
 
     def register(masked: Function) -> Function:
+        parameters = list(inspect.signature(masked).parameters.values())
+        of_a_map = bool(parameters) and str(parameters[0].annotation) == "MaskedMap"
+
         @functools.wraps(masked)
         def rule(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            if of_a_map and args and type(args[0]) in (Tensor, nn.Parameter):
+                raise NoRuleError("a masked activation stands here where weights or options are taken.")
             return masked(*args, **kwargs)
 
         for target in targets:

@@ -54,6 +54,8 @@ def regrouping(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]
     """
     x: MaskedMap = args[0]
     rest = tuple(a.raw if isinstance(a, MaskedMap) else a for a in args[1:])
+    if not isinstance(x, MaskedMap):
+        return function(x, *rest, **kwargs)
     probe = function(torch.empty(x.raw.shape, device="meta"), *rest, **kwargs)
     found = regrouped(x.dimensions, tuple(x.raw.shape), tuple(probe.shape))
     if found is None:
