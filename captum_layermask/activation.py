@@ -29,9 +29,12 @@ from captum_layermask.registry import RULES, spellings
 from captum_layermask.signatures import Function, bound
 from captum_layermask.windows import Geometry
 
-FUNCTIONS = (
+MAKERS = (
     "new_tensor new_zeros new_ones new_empty new_full zeros_like ones_like empty_like full_like rand_like "
-    "randn_like size dim ndimension numel nelement element_size is_contiguous stride storage_offset "
+    "randn_like"
+)
+FUNCTIONS = (
+    "size dim ndimension numel nelement element_size is_contiguous stride storage_offset "
     "get_device is_floating_point is_complex is_signed is_same_size len is_inference result_type can_cast"
 )
 PROPERTIES = (
@@ -39,6 +42,7 @@ PROPERTIES = (
     "is_mps is_xpu is_mkldnn is_quantized is_sparse is_nested grad"
 )
 _RESHAPES = {f for name in ("view", "reshape", "unflatten", "view_as", "reshape_as") for f in spellings(name)}
+_MAKERS = {function for name in MAKERS.split() for function in spellings(name)}
 _VALUELESS = {function for name in FUNCTIONS.split() for function in spellings(name)} | {
     getattr(Tensor, name).__get__ for name in PROPERTIES.split() if hasattr(Tensor, name)
 }
@@ -199,6 +203,9 @@ class Carrier(Tensor):
         if run.ended:
             for carrier in carriers:
                 carrier.uncover()
+        if func in _MAKERS:
+            args, kwargs = replace_carriers((args, kwargs), Carrier, lambda c: c.raw)
+            return MaskedVector(func(*args, **kwargs).contiguous(), (), run)
         if kwargs.get("out") is not None:
             result = _written_out(func, args, kwargs)
         else:
@@ -223,6 +230,9 @@ class Carrier(Tensor):
             rule = RULES.get(func, no_rule)
             run.padded = False
             name = rule.__name__
+            first = args[0] if args else None
+            if isinstance(first, MaskedVector) and not first.sources and _writes(func):
+                first.become_map(args[1:])
             if any(isinstance(c, MaskedVector) for c in carriers):
                 args, kwargs = replace_carriers((args, kwargs), MaskedVector, lambda c: c.raw)
             args, kwargs = bound(func, args, kwargs)
@@ -358,6 +368,21 @@ class MaskedVector(Carrier):
         self.sources, self.flattened = sources, flattened
         return self
 
+    def become_map(self, operands: tuple[Any, ...]) -> None:
+        """Turn a constant of the forward into a map, all frame: a map is about to be written into it."""
+        source = next((a for a in operands if isinstance(a, MaskedMap)), None)
+        if source is None or source.raw.dim() != self.raw.dim() or torch.compiler.is_compiling():
+            return
+        sizes = {"N": len(source.mask.visible), "H": source.mask.size[0], "W": source.mask.size[1]}
+        for axis, length in zip(source.axes, self.raw.shape, strict=True):
+            if axis in sizes:
+                sizes[axis] = length
+            elif axis != "C":
+                return
+        cells = torch.zeros(sizes["N"], 1, sizes["H"], sizes["W"], dtype=torch.bool, device=self.raw.device)
+        self.__class__ = MaskedMap.guarded
+        vars(self).update(axes=source.axes, mask=Mask.constant(Mask(cells)))
+
 
 class Guarded:
     """What a carrier is outside ``torch.compile``, whose tracing calls nothing behind a carrier's back."""
@@ -452,6 +477,12 @@ def _holds(tree: tuple[Any, ...] | list[Any], kind: type[Carrier]) -> bool:
     return False
 
 
+def _writes(function: Function) -> bool:
+    """Whether a function changes its first operand in place."""
+    name = getattr(function, "__name__", "")
+    return name in ("__setitem__", "copy_") or name.startswith("__i") or (name[-1:] == "_" != name[-2:-1])
+
+
 def _written_out(func: Function, args: Any, kwargs: Any) -> Any:
     """A call with ``out=``: its result, copied there."""
     kwargs = dict(kwargs)
@@ -478,7 +509,15 @@ def _as_usual(func: Function, args: Any, kwargs: Any, carriers: Sequence[Carrier
     if not _tensors_in(result):
         carriers[0].run.left.extend(sources)
     own = {id(c.raw): c for c in carriers}
-    return _carried(result, lambda t: own.get(id(t), MaskedVector(t, sources, carriers[0].run)))
+
+    def carry(tensor: Tensor) -> Carrier:
+        written = own.get(id(tensor))
+        if written is None:
+            return MaskedVector(tensor, sources, carriers[0].run)
+        written.sources = sources  # type: ignore[attr-defined]
+        return written
+
+    return _carried(result, carry)
 
 
 def _refuse_lost_gradients(result: Any, carriers: Sequence[Carrier]) -> None:

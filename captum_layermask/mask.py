@@ -230,6 +230,37 @@ class Mask:
         rows = range(*part.indices(len(self.visible)))
         return self if rows == range(len(self.visible)) else self.of_rows(rows)
 
+    @staticmethod
+    def constant(like: Mask) -> Mask:
+        """The mask of a constant of the same size: all of it is frame."""
+        frame = torch.ones(1, 1, *like.size, dtype=torch.bool)
+        return Mask(torch.zeros_like(like.visible), frame=frame, full=True, images=(0,) * len(like.visible))
+
+    def with_part(self, region: tuple[slice, slice, slice], part: Mask) -> Mask:
+        """The mask after some images, rows and columns were overwritten with cells of another mask."""
+        rows = range(len(self.visible))[region[0]]
+        where = (region[0], slice(None), *region[1:])
+
+        def put(cells: Tensor, new: Tensor, images: int) -> Tensor:
+            cells = cells.expand(images, 1, *self.size).clone()
+            cells[
+                where if images > 1 or len(rows) == 1 == len(self.visible) else (slice(None), *where[1:])
+            ] = new
+            return cells
+
+        shared = (
+            len(rows) == len(self.visible) and len(part._frame_or_none()) == len(self._frame_or_none()) == 1
+        )
+        frame = put(self._frame_or_none(), part._frame_or_none(), 1 if shared else len(self.visible))
+        images = [self.row_images(row) for row in range(len(self.visible))]
+        for at, row in enumerate(rows):
+            images[row] |= part.row_images(at)
+        visible, anchor = (
+            put(mine, new, len(self.visible))
+            for mine, new in ((self.visible, part.visible), (self.anchor, part.anchor))
+        )
+        return Mask(visible, anchor, frame, full=self.full and part.full, images=tuple(images))
+
     def uncovered(self) -> Mask:
         """The same frame, and everything else visible."""
         visible = (~self._frame_or_none()).to(self.visible.device).expand_as(self.visible)

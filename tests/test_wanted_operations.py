@@ -36,7 +36,40 @@ def over_transposed(x):
     return F.conv2d(x.transpose(1, 2), KERNEL, padding=1, groups=12).transpose(1, 2)
 
 
+def shifted(x):
+    """A temporal shift: channels of two maps, written into one that was made empty."""
+    out = torch.zeros_like(x)
+    out[:, :2] = conv(x)[:, :2]
+    out[:, 2:] = x[:, 2:] * 2
+    return conv(out)
+
+
+def pasted(x):
+    """A map in the middle of a larger one."""
+    out = x.new_zeros(len(x), 4, 15, 20)
+    out[:, :, 1:13, 3:19] = conv(x)
+    return conv(out)
+
+
+def image_by_image(x):
+    out = x.new_empty(x.shape)
+    for i, image in enumerate(x):
+        out[i] = conv(image[None])[0]
+    return conv(out)
+
+
+def without_border(x):
+    y = conv(x)
+    y[:, :, 0] = y[..., -1] = 0
+    return conv(y)
+
+
 WANTED = {
+    "channels written": shifted,
+    "a map pasted": pasted,
+    "images written": image_by_image,
+    "a border written": without_border,
+    "copied": lambda x: conv(torch.empty_like(x).copy_(conv(x))),
     "unpooling": unpooled,
     "anchors of several levels": anchors,
     "one image's kernels each": per_image_kernels,
@@ -67,6 +100,12 @@ def test_wanted_operations(name):
 
 
 EQUAL = {
+    "pasted": (pasted, lambda x: conv(F.pad(conv(x), (3, 1, 1, 2)))),
+    "written": (image_by_image, lambda x: conv(conv(x))),
+    "border": (
+        lambda x: conv(without_border(x)),
+        lambda x: conv(conv(F.pad(conv(x)[..., 1:, :-1], (0, 1, 1, 0)))),
+    ),
     "pool with indices": (
         lambda x: F.max_pool2d(x, 3, 2, 1, return_indices=True)[0],
         lambda x: F.max_pool2d(x, 3, 2, 1),

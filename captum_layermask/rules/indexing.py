@@ -27,6 +27,18 @@ def getitem(x: MaskedMap, index: Any) -> Taken:
 
 
 def _indexed(x: MaskedMap, index: Any) -> MaskedMap:
+    y, dim = x, 0
+    for part in _parts(x, index):
+        if part is None:
+            y = unsqueeze(y, dim)
+        elif not (isinstance(part, slice) and part == slice(None)):
+            y = take(y, dim, part)
+        dim += not _is_number(part)
+    return y
+
+
+def _parts(x: MaskedMap, index: Any) -> list[Any]:
+    """What is taken of every dimension, and None where there is a new one."""
     parts = list(index) if isinstance(index, tuple) else [index]
     at = next((at for at, part in enumerate(parts) if part is Ellipsis), None)
     if at is not None:
@@ -35,14 +47,7 @@ def _indexed(x: MaskedMap, index: Any) -> MaskedMap:
     several = sum(isinstance(part, (list, tuple, Tensor)) for part in parts)
     if several > 1 or (several and any(_is_number(part) for part in parts)):
         raise NoRuleError(f"indexing axes {x.named} by several lists or tensors has no rule.")
-    y, dim = x, 0
-    for part in parts:
-        if part is None:
-            y = unsqueeze(y, dim)
-        elif not (isinstance(part, slice) and part == slice(None)):
-            y = take(y, dim, part)
-        dim += not _is_number(part)
-    return y
+    return parts
 
 
 def without_positions(x: MaskedMap, y: MaskedMap) -> Taken:
@@ -199,17 +204,58 @@ give_rule(
 
 @rule_for("setitem")
 def setitem(x: Any, index: Any, value: Any) -> MaskedMap:
-    """Writing channels, or a constant where a condition holds, in place; the masks meet (S6, S13)."""
+    """Writing in place: into channels the masks meet (S6, S13), into positions the new cells keep their kind.
+
+    A constant in the place of positions is frame (S4); where a condition holds it belongs to the condition.
+    """
     if not isinstance(x, MaskedMap):
         raise MaskLostError(
-            "this writes a masked activation into a plain tensor, which cannot hold its mask."
+            "this writes a masked activation into a plain tensor, which cannot hold its mask; make it with "
+            "torch.zeros_like(x) or x.new_zeros(…) instead."
         )
     if isinstance(index, MaskedMap):
         x.raw[index.raw] = value
         return x.like(x.raw, meeting([x, index], x.raw.shape)[0])
     part = _indexed(x, index)
-    if part.mask is not x.mask:
-        raise NoRuleError("writing into some positions of a map has no rule; use torch.where or torch.cat.")
-    maps = [part, value] if isinstance(value, MaskedMap) else [part]
-    x.raw[index] = maps[-1].raw if len(maps) > 1 else value
-    return x.like(x.raw, meeting(maps, part.raw.shape)[0])
+    if part.mask is x.mask:
+        mask = meeting([part, value] if isinstance(value, MaskedMap) else [part], part.raw.shape)[0]
+    else:
+        region, whole = _region(x, index)
+        if isinstance(value, MaskedMap):
+            written = meeting([value], part.raw.shape)[0]
+        else:
+            written = Mask.constant(part.mask)
+        mask = x.mask.with_part(region, written if whole else part.mask.meet(written))
+    x.raw[index] = value.raw if isinstance(value, MaskedMap) else value
+    return x.like(x.raw, mask)
+
+
+def _region(x: MaskedMap, index: Any) -> tuple[tuple[slice, slice, slice], bool]:
+    """Which images, rows and columns are written to, and whether all of their channels are."""
+    region, whole = {"N": slice(None), "H": slice(None), "W": slice(None)}, True
+    for axis, part in zip(x.axes, (p for p in _parts(x, index) if p is not None), strict=False):
+        if _is_number(part):
+            part = slice(part, part + 1 or None)
+        if axis == "C":
+            whole &= isinstance(part, slice) and part == slice(None)
+        elif axis in region and isinstance(part, slice) and part.step in (None, 1):
+            region[axis] = part
+        else:
+            raise NoRuleError(f"writing to some of axis {axis} of axes {x.named} like this has no rule.")
+    return (region["N"], region["H"], region["W"]), whole
+
+
+@rule_for("copy_")
+def copy_(x: Any, source: Any, non_blocking: bool = False) -> MaskedMap:
+    """Writing everything in place."""
+    return setitem(x, Ellipsis, source) if not isinstance(x, MaskedMap) else _overwritten(x, source)
+
+
+def _overwritten(x: MaskedMap, source: Any) -> MaskedMap:
+    mask = Mask.constant(x.mask)
+    if isinstance(source, MaskedMap):
+        mask, axes = meeting([source], x.raw.shape)
+        if axes != x.axes:
+            raise NoRuleError(f"copying axes {source.named} into axes {x.named} has no rule.")
+    x.raw.copy_(source.raw if isinstance(source, MaskedMap) else source)
+    return x.like(x.raw, mask)
