@@ -7,163 +7,29 @@ reaches the tensor behind PyTorch's back ends in ``Guarded.__torch_dispatch__``,
 
 from __future__ import annotations
 
-import functools
 import math
-import sys
-import weakref
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from types import FrameType
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.overrides import resolve_name
+from torch import Tensor
 
+from captum_layermask.carrier import Carrier, Guarded, remembered
 from captum_layermask.errors import InplaceError, LayerMaskError, MaskLostError, MisfitError, NoRuleError
 from captum_layermask.gradients import inside_custom_function, refusing
-from captum_layermask.layout import NCHW, Axes, Dimension, factors
+from captum_layermask.layout import NCHW, Axes, Dimension, factors, fits, letters
 from captum_layermask.mask import Mask
-from captum_layermask.propagation import PROPAGATIONS, Propagation
-from captum_layermask.registry import RULES, spellings
+from captum_layermask.memory import Memory
+from captum_layermask.registry import RULES
+from captum_layermask.run import Run, function_name
 from captum_layermask.signatures import Function, bound
+from captum_layermask.trees import each_tensor, has_tensors, instances, replaced
+from captum_layermask.unruled import MAKERS, RESHAPES, VALUELESS
 from captum_layermask.windows import Geometry
 
-MAKERS = (
-    "new_tensor new_zeros new_ones new_empty new_full zeros_like ones_like empty_like full_like rand_like "
-    "randn_like"
-)
-FUNCTIONS = (
-    "size dim ndimension numel nelement element_size is_contiguous stride storage_offset "
-    "get_device is_floating_point is_complex is_signed is_same_size len is_inference result_type can_cast"
-)
-PROPERTIES = (
-    "shape ndim dtype device layout itemsize nbytes requires_grad is_leaf grad_fn is_cuda is_cpu is_meta "
-    "is_mps is_xpu is_mkldnn is_quantized is_sparse is_nested grad"
-)
-_RESHAPES = {f for name in ("view", "reshape", "unflatten", "view_as", "reshape_as") for f in spellings(name)}
-_MAKERS = {function for name in MAKERS.split() for function in spellings(name)}
-_VALUELESS = {function for name in FUNCTIONS.split() for function in spellings(name)} | {
-    getattr(Tensor, name).__get__ for name in PROPERTIES.split() if hasattr(Tensor, name)
-}
 
-
-Observer = Callable[["Run", Function, str, Any], None]
-
-
-@dataclass
-class Run:
-    """One masked forward: what all of its carriers share.
-
-    Args:
-        model: the network that runs.
-        observe: called as ``observe(run, function, rule name, result)`` after every operation, or None.
-        padded: whether the operation now running filled the rim of a hole.
-        concat: which cells of concatenated maps are visible, "intersection" or "union".
-        padding: what windows read in the hole, a key of ``rim.RIMS``.
-        propagation: how masks travel through windows.
-        windows_left: how many operations that slide a window are still masked; negative for all.
-        ended: from here on the network runs as usual, with 0 in what is missing.
-        over: the forward has returned; what is left of it are plain tensors with 0 in what was missing.
-        left: the masks of activations whose values left as numbers, lists or arrays.
-        refusal: the last error raised behind PyTorch's back, which TorchScript reports as one of its own.
-        grad: whether gradients were recorded when it began.
-    """
-
-    model: nn.Module | None = None
-    observe: Observer | None = None
-    padded: bool = False
-    concat: str = "intersection"
-    padding: str = "neighbor"
-    propagation: Propagation = PROPAGATIONS["anchored"]
-    windows_left: int = -1
-    ended: bool = False
-    over: bool = False
-    left: list[Mask] = field(default_factory=list)
-    refusal: LayerMaskError | None = None
-    grad: bool = field(default_factory=torch.is_grad_enabled)
-
-    def count_window(self, x: MaskedMap) -> None:
-        """Note that an operation is about to slide a window over ``x``."""
-        if self.windows_left == 0:
-            self.ended = True
-            x.uncover()
-        self.windows_left -= 1
-
-    def here(self) -> str:
-        """The path of the innermost module whose forward is running, '' for the model itself."""
-        modules = () if self.model is None else self.model.named_modules(remove_duplicate=False)
-        names = {id(module): name for name, module in modules}
-        frame: FrameType | None = sys._getframe(1)
-        while frame is not None:
-            owner = frame.f_locals.get("self")
-            if isinstance(owner, nn.Module) and id(owner) in names:
-                return names[id(owner)]
-            frame = frame.f_back
-        return ""
-
-    def whereabouts(self) -> str:
-        """The same as a phrase for messages."""
-        path = self.here()
-        return f"module {path!r}" if path else "the model's own forward"
-
-
-class Carrier(Tensor):
-    """Base of the two kinds of activation inside a masked forward.
-
-    ``raw`` holds the values as a plain tensor and ``run`` what the whole forward shares.
-    """
-
-    raw: Tensor
-    run: Run
-    guarded: ClassVar[type[Any]]
-    _aliases: list[weakref.ref[Carrier]]
-    _copies: tuple[weakref.ref[Carrier], ...]
-    _outdated: bool
-
-    @staticmethod
-    def _around(cls: type[Any], raw: Tensor, run: Run) -> Any:
-        carrier = raw.detach().as_subclass(cls if torch.compiler.is_compiling() else cls.guarded)
-        carrier.raw = raw
-        carrier.run = run
-        carrier._aliases = [weakref.ref(carrier)]
-        carrier._copies, carrier._outdated = (), False
-        return carrier
-
-    def plain(self) -> Tensor:
-        """The values as a plain tensor, with 0 in missing cells."""
-        return self.raw
-
-    def uncover(self) -> None:
-        """Let missing cells be ordinary cells that hold 0, where there are any."""
-
-    def _share_storage_with(self, other: Carrier) -> None:
-        if torch.compiler.is_compiling():
-            return
-        if other is not self and _storage(self.raw) == _storage(other.raw):
-            self._aliases = other._aliases
-            self._aliases.append(weakref.ref(self))
-
-    def others(self) -> list[Carrier]:
-        """The other living tensors that share this one's memory."""
-        return [c for c in (ref() for ref in self._aliases) if c is not None and c is not self]
-
-    def copies(self, other: Carrier) -> None:
-        """Note that ``other`` holds a copy of this where the plain network has both in the same memory."""
-        self._copies += (weakref.ref(other),)
-        other._copies += (weakref.ref(self),)
-
-    def written(self) -> None:
-        """Note that this was changed in place: copies of it that should have changed too must not be used."""
-        for ref in self._copies:
-            copy = ref()
-            for outdated in () if copy is None else (copy, *copy.others()):
-                outdated._outdated = True
-
-    def __repr__(self, *, tensor_contents: Any = None) -> str:  # type: ignore[override]
-        if self.run.over:
-            return repr(self.plain())
-        return f"{type(self).__name__}({tuple(self.raw.shape)})"
+class Activation(Carrier):
+    """A carrier that hands every function called on it to the function's rule."""
 
     @classmethod
     def __torch_function__(
@@ -175,10 +41,10 @@ class Carrier(Tensor):
     ) -> Any:
         """Run the rule of ``func``, or ``func`` itself where no operand has a map any more."""
         kwargs = kwargs or {}
-        if func in _VALUELESS:
+        if func in VALUELESS:
             if len(args) == 1 and not kwargs:
                 return func(args[0].raw)
-            args, kwargs = replace_carriers((args, kwargs), Carrier, lambda c: c.raw)
+            args, kwargs = replaced((args, kwargs), Carrier, lambda c: c.raw)
             return func(*args, **kwargs)
         carriers = _operands(args, kwargs)
         if not carriers:
@@ -190,31 +56,25 @@ class Carrier(Tensor):
         for carrier in carriers:
             maps |= isinstance(carrier, MaskedMap)
             over |= carrier.run.over
-            outdated |= carrier._outdated
+            outdated |= carrier.memory.outdated
         if over:
-            args, kwargs = replace_carriers((args, kwargs), Carrier, lambda c: c.plain() if c.run.over else c)
+            args, kwargs = replaced((args, kwargs), Carrier, lambda c: c.plain() if c.run.over else c)
             return func(*args, **kwargs)
         if outdated:
-            raise InplaceError(
-                f"{function_name(func)} in {run.whereabouts()}: this tensor was a view of one that has been "
-                "changed in place since, and holds the values from before; use the operation that returns a "
-                "new tensor."
-            )
+            for carrier in carriers:
+                carrier.require_current(f"{function_name(func)} in {run.whereabouts()}")
         if run.ended:
             for carrier in carriers:
                 carrier.uncover()
-        if func in _MAKERS:
-            args, kwargs = replace_carriers((args, kwargs), Carrier, lambda c: c.raw)
+        if func in MAKERS:
+            args, kwargs = replaced((args, kwargs), Carrier, lambda c: c.raw)
             return MaskedVector(func(*args, **kwargs).contiguous(), (), run)
         if kwargs.get("out") is not None:
             result = _written_out(func, args, kwargs)
         else:
             result = cls._answer(func, args, kwargs, carriers, maps)
-        for made in carriers_in(result):
-            for used in carriers:
-                if made is used:
-                    made.written()
-                made._share_storage_with(used)
+        if not torch.compiler.is_compiling():
+            result = remembered(func, result, carriers)
         if run.grad and not torch.is_grad_enabled():
             _refuse_lost_gradients(result, carriers)
         return result
@@ -222,8 +82,11 @@ class Carrier(Tensor):
     @staticmethod
     def _answer(func: Function, args: Any, kwargs: Any, carriers: Sequence[Carrier], maps: bool) -> Any:
         run = carriers[0].run
-        if not maps and func in _RESHAPES and isinstance(args[0], MaskedVector) and args[0].flattened:
-            args, maps = (args[0].flattened, *args[1:]), True
+        if func in RESHAPES:
+            func, args, kwargs = _reshape(func, *bound(func, args, kwargs))
+            if not isinstance(args[0], Carrier):
+                return func(*args, **kwargs)
+            carriers, maps = args[:1], isinstance(args[0], MaskedMap)
         if not maps:
             name, result = "as usual", _as_usual(func, args, kwargs, carriers)
         else:
@@ -234,7 +97,7 @@ class Carrier(Tensor):
             if isinstance(first, MaskedVector) and not first.sources and _writes(func):
                 first.become_map(args[1:])
             if any(isinstance(c, MaskedVector) for c in carriers):
-                args, kwargs = replace_carriers((args, kwargs), MaskedVector, lambda c: c.raw)
+                args, kwargs = replaced((args, kwargs), MaskedVector, lambda c: c.raw)
             args, kwargs = bound(func, args, kwargs)
             try:
                 result = rule(func, args, kwargs)
@@ -245,7 +108,7 @@ class Carrier(Tensor):
         return result
 
 
-class MaskedMap(Carrier):
+class MaskedMap(Activation):
     """An activation with a position for every cell, and the mask that says which cells are there.
 
     Args:
@@ -290,6 +153,10 @@ class MaskedMap(Carrier):
                 "this in-place operation would change which cells are missing in a tensor that shares its "
                 "memory (a view or its base); use the operation that returns a new tensor."
             )
+
+    def twin(self) -> MaskedMap:
+        """The same activation in memory of its own, as far as writing goes."""
+        return MaskedMap(self.raw.view_as(self.raw), self.mask, self.axes, self.run)
 
     def pooled(self, raw: Tensor) -> MaskedVector:
         """What remains of this map once its positions are gone."""
@@ -340,14 +207,14 @@ class MaskedMap(Carrier):
         """Let missing cells be ordinary cells that hold 0."""
         if not self.mask.full:
             zeroed = self.zeroed()
-            self.raw, self.mask, self._aliases = zeroed, self.mask.uncovered(), [weakref.ref(self)]
+            self.raw, self.mask, self.memory = zeroed, self.mask.uncovered(), Memory(self)
 
     def zeroed(self) -> Tensor:
         """The values, with 0 in missing cells."""
         return self.raw if self.mask.full else torch.where(self.over(self.mask.kept), self.raw, 0)
 
 
-class MaskedVector(Carrier):
+class MaskedVector(Activation):
     """An activation without positions: after pooling or flattening the network runs as usual (S9).
 
     Args:
@@ -368,39 +235,32 @@ class MaskedVector(Carrier):
         self.sources, self.flattened = sources, flattened
         return self
 
+    def twin(self) -> MaskedVector:
+        """The same activation in memory of its own, as far as writing goes."""
+        return MaskedVector(self.raw.view_as(self.raw), self.sources, self.run)
+
     def become_map(self, operands: tuple[Any, ...]) -> None:
-        """Turn a constant of the forward into a map, all frame: a map is about to be written into it."""
+        """Turn a constant of the forward into a map, all frame: a map is about to be written into it.
+
+        Args:
+            operands: the other arguments of the call; with an index in front, where something is written.
+        """
         source = next((a for a in operands if isinstance(a, MaskedMap)), None)
-        if source is None or source.raw.dim() != self.raw.dim() or torch.compiler.is_compiling():
+        if source is None or torch.compiler.is_compiling():
             return
-        sizes = {"N": len(source.mask.visible), "H": source.mask.size[0], "W": source.mask.size[1]}
-        for axis, length in zip(source.axes, self.raw.shape, strict=True):
-            if axis in sizes:
-                sizes[axis] = length
-            elif axis != "C":
+        axes, sizes = (
+            [*source.axes],
+            dict(zip("NHW", (len(source.mask.visible), *source.mask.size), strict=True)),
+        )
+        if self.raw.shape != source.raw.shape:
+            for dim in _numbered(operands[0], self.raw.dim()):
+                axes.insert(dim, "N" if dim == 0 and "N" not in letters("".join(axes)) else "C")
+            if len(axes) != self.raw.dim() or set(axes) - set(NCHW):
                 return
+            sizes.update((a, n) for a, n in zip(axes, self.raw.shape, strict=True) if a != "C")
         cells = torch.zeros(sizes["N"], 1, sizes["H"], sizes["W"], dtype=torch.bool, device=self.raw.device)
         self.__class__ = MaskedMap.guarded
-        vars(self).update(axes=source.axes, mask=Mask.constant(Mask(cells)))
-
-
-class Guarded:
-    """What a carrier is outside ``torch.compile``, whose tracing calls nothing behind a carrier's back."""
-
-    @classmethod
-    def __torch_dispatch__(
-        cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        """Refuse: code that does not ask ``__torch_function__`` would strip the mask."""
-        run = next(carriers_in((args, kwargs))).run
-        if run.over:
-            return func(*replace_carriers(args, Carrier, lambda c: c.plain()), **(kwargs or {}))
-        run.refusal = MaskLostError(
-            f"{func} in {run.whereabouts()} reached the values of a masked activation without asking "
-            "for its rule (scripted functions, torch.tensor(t), numpy conversions and vmap do); "
-            "use the plain PyTorch function there."
-        )
-        raise run.refusal
+        vars(self).update(axes=tuple(axes), mask=Mask.constant(Mask(cells)))
 
 
 MaskedMap.guarded = type("MaskedMap", (Guarded, MaskedMap), {})
@@ -409,29 +269,12 @@ MaskedVector.guarded = type("MaskedVector", (Guarded, MaskedVector), {})
 
 def _require_fit(raw: Tensor, mask: Mask, axes: Axes) -> None:
     """Raise where mask and values cannot belong together (sizes only)."""
-    shape, (images, _, rows, columns) = raw.shape, mask.visible.shape
-    if axes == NCHW:
-        fits = len(shape) == 4 and (shape[0], shape[2], shape[3]) == (images, rows, columns)
-    else:
-        fits = len(axes) == len(shape) and _sizes_fit(axes, tuple(shape), images, rows, columns)
-    if not fits:
+    images, _, rows, columns = mask.visible.shape
+    if not fits(axes, raw.shape, images, rows, columns):
         raise MisfitError(
-            f"values of shape {tuple(shape)} with axes {' '.join(axes)} were given the mask of {images} "
+            f"values of shape {tuple(raw.shape)} with axes {' '.join(axes)} were given the mask of {images} "
             f"images of {rows}×{columns} cells; a rule must return the mask of what it returns."
         )
-
-
-@functools.lru_cache(maxsize=4096)
-def _sizes_fit(axes: Axes, shape: tuple[int, ...], images: int, rows: int, columns: int) -> bool:
-    dimensions = factors(axes, shape, images, (rows, columns))
-    named = [factor for dimension in dimensions for factor in dimension if factor[0] != "C"]
-    sizes = dict(named)
-    wholes = (("N", "n", images), ("H", "h", rows), ("W", "w", columns))
-    return (
-        len(sizes) == len(named)
-        and all(math.prod(n for _, n in d) == length for d, length in zip(dimensions, shape, strict=True))
-        and all(sizes.get(outer, 1) * sizes.get(inner, 1) == n for outer, inner, n in wholes)
-    )
 
 
 def _operands(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Carrier]:
@@ -441,46 +284,33 @@ def _operands(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Carrier]:
         if isinstance(value, Carrier):
             found.append(value)
         elif isinstance(value, (tuple, list, dict)):
-            found.extend(carriers_in(value))
+            found.extend(instances(value, Carrier))
     return found
-
-
-def carriers_in(tree: Any) -> Iterator[Carrier]:
-    """The carriers in nested tuples, lists and dicts."""
-    if isinstance(tree, Carrier):
-        yield tree
-    elif isinstance(tree, (tuple, list)):
-        for branch in tree:
-            yield from carriers_in(branch)
-    elif isinstance(tree, dict):
-        yield from carriers_in(list(tree.values()))
-
-
-def replace_carriers(tree: Any, kind: type[Carrier], change: Callable[[Any], Any]) -> Any:
-    """The same nested tuples, lists and dicts with every carrier of a kind changed."""
-    if isinstance(tree, kind):
-        return change(tree)
-    if isinstance(tree, (tuple, list)) and _holds(tree, kind):
-        branches = [replace_carriers(branch, kind, change) for branch in tree]
-        return branches if isinstance(tree, list) else tuple(branches)
-    if isinstance(tree, dict):
-        return {key: replace_carriers(branch, kind, change) for key, branch in tree.items()}
-    return tree
-
-
-def _holds(tree: tuple[Any, ...] | list[Any], kind: type[Carrier]) -> bool:
-    for branch in tree:
-        if isinstance(branch, kind) or (isinstance(branch, (tuple, list)) and _holds(branch, kind)):
-            return True
-        if isinstance(branch, dict) and _holds(list(branch.values()), kind):
-            return True
-    return False
 
 
 def _writes(function: Function) -> bool:
     """Whether a function changes its first operand in place."""
     name = getattr(function, "__name__", "")
     return name in ("__setitem__", "copy_") or name.startswith("__i") or (name[-1:] == "_" != name[-2:-1])
+
+
+def _numbered(index: Any, dims: int) -> list[int]:
+    """Of which of so many dimensions an index takes one cell."""
+    parts = list(index) if isinstance(index, tuple) else [index]
+    if Ellipsis in [part for part in parts if not isinstance(part, Tensor)]:
+        at = next(at for at, part in enumerate(parts) if part is Ellipsis)
+        parts[at : at + 1] = [slice(None)] * (dims - len(parts) + 1)
+    return [dim for dim, part in enumerate(parts) if isinstance(part, int) and not isinstance(part, bool)]
+
+
+def _reshape(func: Function, args: Any, kwargs: Any) -> tuple[Function, Any, Any]:
+    """A bound reshape, with a plain tensor for its template; of what was flattened, one of its map."""
+    x, *rest = args
+    rest, kwargs = replaced((tuple(rest), kwargs), Carrier, lambda c: c.raw)
+    if not isinstance(x, MaskedVector) or x.flattened is None:
+        return func, (x, *rest), kwargs
+    shape = func(torch.empty(x.raw.shape, device="meta"), *rest, **kwargs).shape
+    return torch.reshape, (x.flattened, tuple(shape)), {}
 
 
 def _written_out(func: Function, args: Any, kwargs: Any) -> Any:
@@ -504,9 +334,9 @@ def _as_usual(func: Function, args: Any, kwargs: Any, carriers: Sequence[Carrier
     sources = tuple(dict.fromkeys(mask for c in carriers for mask in c.sources))  # type: ignore[attr-defined]
     for carrier in carriers:
         carrier.flattened = None  # type: ignore[attr-defined]
-    plain_args, plain_kwargs = replace_carriers((args, kwargs), Carrier, lambda c: c.raw)
+    plain_args, plain_kwargs = replaced((args, kwargs), Carrier, lambda c: c.raw)
     result = func(*plain_args, **plain_kwargs)
-    if not _tensors_in(result):
+    if not has_tensors(result):
         carriers[0].run.left.extend(sources)
     own = {id(c.raw): c for c in carriers}
 
@@ -517,7 +347,7 @@ def _as_usual(func: Function, args: Any, kwargs: Any, carriers: Sequence[Carrier
         written.sources = sources  # type: ignore[attr-defined]
         return written
 
-    return _carried(result, carry)
+    return each_tensor(result, carry)
 
 
 def _refuse_lost_gradients(result: Any, carriers: Sequence[Carrier]) -> None:
@@ -525,34 +355,9 @@ def _refuse_lost_gradients(result: Any, carriers: Sequence[Carrier]) -> None:
     source = next((c.raw for c in carriers if c.raw.requires_grad), None)
     if source is None or not inside_custom_function():
         return
-    for made in carriers_in(result):
+    for made in instances(result, Carrier):
         if made.raw.is_floating_point() and not made.raw.requires_grad:
             made.raw = refusing(made.raw, source)
-
-
-def _tensors_in(tree: Any) -> bool:
-    if isinstance(tree, (tuple, list)):
-        return any(map(_tensors_in, tree))
-    return isinstance(tree, Tensor)
-
-
-def _carried(tree: Any, carry: Callable[[Tensor], Carrier]) -> Any:
-    """The same nested tuples and lists with every tensor in a carrier."""
-    if isinstance(tree, Tensor):
-        return carry(tree)
-    if isinstance(tree, (tuple, list)):
-        branches = [_carried(branch, carry) for branch in tree]
-        return type(tree)(*branches) if hasattr(tree, "_fields") else type(tree)(branches)
-    return tree
-
-
-def _storage(tensor: Tensor) -> int:
-    return tensor.untyped_storage().data_ptr()
-
-
-def function_name(function: Function) -> str:
-    """The name under which PyTorch's users know a function."""
-    return resolve_name(function) or getattr(function, "__qualname__", str(function))
 
 
 def no_rule(func: Function, args: Any, kwargs: Any) -> Any:

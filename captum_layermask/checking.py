@@ -8,12 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from captum_layermask.activation import MaskedMap, Run, carriers_in
+from captum_layermask.activation import MaskedMap
+from captum_layermask.carrier import Carrier
 from captum_layermask.errors import InputError
 from captum_layermask.layer_masking import LayerMaskedForward, unwrapped
 from captum_layermask.missing import visible_pixels
+from captum_layermask.run import Run
 from captum_layermask.signatures import Function
 from captum_layermask.trace import Step, Trace
+from captum_layermask.trees import instances
 
 __all__ = ["Check", "check_masking"]
 
@@ -169,7 +172,7 @@ def scramble(
     run: Run, function: Function, rule: str, result: Any, generator: torch.Generator | None = None
 ) -> None:
     """An observer that overwrites whatever the mask calls missing with large random values."""
-    for carrier in carriers_in(result):
+    for carrier in instances(result, Carrier):
         if isinstance(carrier, MaskedMap) and carrier.raw.is_floating_point():
             missing = carrier.over(carrier.mask.missing)
             scrambled = torch.where(missing, _noise(carrier.raw, generator), carrier.raw)

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 import captum_layermask.rules  # noqa: F401  (registers every rule)
-from captum_layermask.activation import Carrier, MaskedMap, Observer, Run, function_name
+from captum_layermask.activation import MaskedMap
+from captum_layermask.carrier import Carrier
 from captum_layermask.errors import (
     InputError,
     MaskLostError,
@@ -28,6 +29,7 @@ from captum_layermask.mask import Mask
 from captum_layermask.propagation import PROPAGATIONS
 from captum_layermask.replacement import with_module_rules
 from captum_layermask.rim import RIMS
+from captum_layermask.run import Observer, Run, function_name
 from captum_layermask.signatures import Function
 from captum_layermask.trace import Trace
 
@@ -247,6 +249,7 @@ def _plain(tensor: Tensor, carriers: list[Carrier]) -> Tensor:
     """The values of a carrier; a tensor that is none is a constant of the model, and stays what it is."""
     if not isinstance(tensor, Carrier):
         return tensor
+    tensor.require_current("the model's output")
     carriers.append(tensor)
     return tensor.plain()
 

@@ -60,6 +60,26 @@ def factors(axes: Axes, shape: tuple[int, ...], images: int, size: tuple[int, in
     )
 
 
+def fits(axes: Axes, shape: Sequence[int], images: int, rows: int, columns: int) -> bool:
+    """Whether values of this shape can have a mask of this many images, rows and columns."""
+    if axes == NCHW:
+        return len(shape) == 4 and (shape[0], shape[2], shape[3]) == (images, rows, columns)
+    return len(axes) == len(shape) and _sizes_fit(axes, tuple(shape), images, rows, columns)
+
+
+@functools.lru_cache(maxsize=4096)
+def _sizes_fit(axes: Axes, shape: tuple[int, ...], images: int, rows: int, columns: int) -> bool:
+    dimensions = factors(axes, shape, images, (rows, columns))
+    named = [factor for dimension in dimensions for factor in dimension if factor[0] != "C"]
+    sizes = dict(named)
+    wholes = (("N", "n", images), ("H", "h", rows), ("W", "w", columns))
+    return (
+        len(sizes) == len(named)
+        and all(math.prod(n for _, n in d) == length for d, length in zip(dimensions, shape, strict=True))
+        and all(sizes.get(outer, 1) * sizes.get(inner, 1) == n for outer, inner, n in wholes)
+    )
+
+
 def spelled(dimensions: Sequence[Sequence[Factor]]) -> Axes:
     """The words for dimensions given by letters and sizes."""
     return tuple(map(_word, dimensions))

@@ -8,9 +8,10 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from captum_layermask.activation import carriers_in
+from captum_layermask.carrier import Carrier
 from captum_layermask.registry import MODULE_RULES
 from captum_layermask.signatures import Function
+from captum_layermask.trees import instances
 
 
 class RuledModule(nn.Module):
@@ -25,7 +26,7 @@ class RuledModule(nn.Module):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The masked version of the module's forward."""
         result = self._rule(*self._replaced, *args, **kwargs)
-        carrier = next(carriers_in((args, kwargs)), None)
+        carrier = next(instances((args, kwargs), Carrier), None)
         if carrier is not None and carrier.run.observe is not None:
             (module,) = self._replaced
             carrier.run.observe(carrier.run, type(module), self._rule.__name__, result)
@@ -43,7 +44,7 @@ class LastMasked(nn.Module):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The module's own forward."""
         result = self.module(*args, **kwargs)
-        for carrier in carriers_in(result):
+        for carrier in instances(result, Carrier):
             carrier.run.ended = True
         return result
 

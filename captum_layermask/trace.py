@@ -8,8 +8,11 @@ from typing import Any, overload
 
 from torch import Tensor
 
-from captum_layermask.activation import MaskedMap, Run, carriers_in, function_name
+from captum_layermask.activation import MaskedMap
+from captum_layermask.carrier import Carrier
+from captum_layermask.run import Run, function_name
 from captum_layermask.signatures import Function
+from captum_layermask.trees import instances
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class Trace(Sequence[Step]):
 
     def observe(self, run: Run, function: Function, rule: str, result: Any) -> None:
         """Append a step."""
-        carrier = next(carriers_in(result), None)
+        carrier = next(instances(result, Carrier), None)
         if carrier is None:
             return
         output = mask = visible = None

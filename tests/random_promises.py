@@ -16,7 +16,9 @@ from random_networks import Case
 from torch import Tensor, nn
 
 from captum_layermask import LayerMaskedForward, LayerMaskError
-from captum_layermask.activation import MaskedMap, carriers_in
+from captum_layermask.activation import MaskedMap
+from captum_layermask.carrier import Carrier
+from captum_layermask.trees import instances
 
 #: What counts as rounding, relative to the largest value of an output.
 TOLERANCE = {"float64": 1e-9, "float32": 1e-3, "float16": 5e-2, "bfloat16": 0.3}
@@ -89,7 +91,7 @@ def depth(subject: Subject) -> None:
     for name, value in VALUES.items():
 
         def overwrite(run: object, function: object, rule: str, result: Any, value: float = value) -> None:
-            for carrier in carriers_in(result):
+            for carrier in instances(result, Carrier):
                 if isinstance(carrier, MaskedMap) and carrier.raw.is_floating_point():
                     _overwrite(carrier, value)
 

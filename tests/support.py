@@ -10,9 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from captum_layermask import LayerMaskedForward
-from captum_layermask.activation import MaskedMap, carriers_in
+from captum_layermask.activation import MaskedMap
+from captum_layermask.carrier import Carrier
 from captum_layermask.checking import relative, scramble
 from captum_layermask.layer_masking import unwrapped
+from captum_layermask.trees import instances
 
 
 def redraw(model: nn.Module, seed: int = 0) -> nn.Module:
@@ -95,7 +97,7 @@ def mask_families(size: int, seed: int = 0) -> dict[str, Tensor]:
 
 def sees_nothing(run: object, function: object, rule: str, result: object) -> None:
     """An observer for a wholly masked image: evidence must not come out of nothing (S5)."""
-    for carrier in carriers_in(result):
+    for carrier in instances(result, Carrier):
         if isinstance(carrier, MaskedMap):
             assert not carrier.mask.visible.any(), f"{rule} made cells visible"
 

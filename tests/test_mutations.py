@@ -10,9 +10,10 @@ from support import SmallVGG, mask_families, redraw, relative, scramble, sees_no
 from torch import nn
 
 from captum_layermask import LayerMaskedForward
-from captum_layermask.activation import MaskedMap, MaskedVector, replace_carriers
+from captum_layermask.activation import MaskedMap, MaskedVector
 from captum_layermask.propagation import PROPAGATIONS
 from captum_layermask.registry import RULES
+from captum_layermask.trees import replaced
 
 pytestmark = pytest.mark.filterwarnings("ignore::captum_layermask.VanishedWarning")
 
@@ -70,7 +71,7 @@ def forgetful(rule):
     """The same operation on the raw values, with the mask of the first operand or no map at all."""
 
     def run(function, args, kwargs):
-        plain = replace_carriers((args, kwargs), MaskedMap, lambda m: m.raw.clone())
+        plain = replaced((args, kwargs), MaskedMap, lambda m: m.raw.clone())
         raw = function(*plain[0], **plain[1])
         honest = rule(function, args, kwargs)
         if isinstance(honest, MaskedVector):

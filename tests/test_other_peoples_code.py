@@ -20,10 +20,12 @@ from captum_layermask import (
     UnknownNameError,
     rule_for,
 )
-from captum_layermask.activation import MaskedMap, carriers_in
+from captum_layermask.activation import MaskedMap
+from captum_layermask.carrier import Carrier
 from captum_layermask.errors import MisfitError
 from captum_layermask.layout import NCHW
 from captum_layermask.mask import Mask
+from captum_layermask.trees import instances
 
 pytestmark = pytest.mark.filterwarnings("ignore::captum_layermask.VanishedWarning")
 
@@ -206,7 +208,7 @@ def test_any_output_is_handed_out_plain_and_tells_no_false_vanishing(leave):
     parts = (
         vars(output) if isinstance(output, Own) else list(output) if hasattr(output, "__iter__") else output
     )
-    assert not list(carriers_in(parts))
+    assert not list(instances(parts, Carrier))
 
 
 def test_constants_beside_the_logits_are_returned_as_they_are():

@@ -9,12 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_layermask.activation import MaskedMap, carriers_in, replace_carriers
+from captum_layermask.activation import MaskedMap
 from captum_layermask.errors import InputError, MaskLostError, TrainingModeError
 from captum_layermask.layout import Axes
 from captum_layermask.mask import Mask
 from captum_layermask.registry import give_rule, rule_for
 from captum_layermask.signatures import Function
+from captum_layermask.trees import instances, replaced
 
 ONE_OPERAND = (
     "relu relu6 leaky_relu prelu rrelu elu selu celu gelu silu mish sigmoid logsigmoid hardsigmoid "
@@ -45,8 +46,8 @@ SINGULAR = (
 
 def pointwise(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> MaskedMap:
     """Run the function on the values; the masks of its operands meet (S6)."""
-    maps: list[MaskedMap] = list(carriers_in((args, kwargs)))  # type: ignore[arg-type]
-    args, kwargs = replace_carriers((args, kwargs), MaskedMap, lambda m: m.raw)
+    maps: list[MaskedMap] = list(instances((args, kwargs), MaskedMap))
+    args, kwargs = replaced((args, kwargs), MaskedMap, lambda m: m.raw)
     raw = function(*args, **kwargs)
     target = next((m for m in maps if m.raw is raw), maps[0])
     if any(raw is arg for arg in args) and target.raw is not raw:
@@ -62,14 +63,12 @@ def pointwise(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any])
 
 def singular(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> MaskedMap:
     """The same; where gradients are recorded, on maps that hold 0 in missing cells, and to such a map."""
-    maps = list(carriers_in((args, kwargs)))
+    maps = list(instances((args, kwargs), MaskedMap))
     name = function.__name__
     in_place = name.startswith("__i") or (name.endswith("_") and not name.endswith("__"))
     if in_place or not torch.is_grad_enabled() or not any(m.raw.requires_grad for m in maps):
         return pointwise(function, args, kwargs)
-    args, kwargs = replace_carriers(
-        (args, kwargs), MaskedMap, lambda m: MaskedMap(m.zeroed(), m.mask, m.axes, m.run)
-    )
+    args, kwargs = replaced((args, kwargs), MaskedMap, lambda m: MaskedMap(m.zeroed(), m.mask, m.axes, m.run))
     result = pointwise(function, args, kwargs)
     return result.like(result.zeroed())
 
@@ -112,7 +111,7 @@ def stretched(mask: Mask, axes: Axes, shape: Sequence[int]) -> Mask:
 
 def like_its_first(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """An operation that takes a number type, a device or a shape from its other operands, but no cells."""
-    x, rest = args[0], replace_carriers((args[1:], kwargs), MaskedMap, lambda m: m.raw)
+    x, rest = args[0], replaced((args[1:], kwargs), MaskedMap, lambda m: m.raw)
     if not isinstance(x, MaskedMap):
         return function(x, *rest[0], **rest[1])
     return pointwise(function, (x, *rest[0]), rest[1])

@@ -53,10 +53,7 @@ def regrouping(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]
     be a copy.
     """
     x: MaskedMap = args[0]
-    rest = tuple(a.raw if isinstance(a, MaskedMap) else a for a in args[1:])
-    if not isinstance(x, MaskedMap):
-        return function(x, *rest, **kwargs)
-    probe = function(torch.empty(x.raw.shape, device="meta"), *rest, **kwargs)
+    probe = function(torch.empty(x.raw.shape, device="meta"), *args[1:], **kwargs)
     found = regrouped(x.dimensions, tuple(x.raw.shape), tuple(probe.shape))
     if found is None:
         raise NoRuleError(
@@ -70,7 +67,8 @@ def regrouping(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]
         vector = MaskedVector(raw, (x.mask,), x.run, x)
         x.copies(vector)
         return vector
-    if any({"h", "w"} & {a for a, _ in d} and "C" in {a for a, _ in d} for d in dimensions):
+    joined = [{letter for letter, size in d if size > 1} for d in dimensions]
+    if any("C" in names and names & {"h", "w"} for names in joined):
         apart = [[f] for d in dimensions for f in d]
         x = reviewed(x, [size for ((_, size),) in apart], spelled(apart))  # type: ignore[assignment]
         return regrouping(torch.reshape, (offsets_as_channels(x), tuple(probe.shape)), {})

@@ -277,9 +277,10 @@ give_rule(where_extreme, "argmax", "argmin")
 @rule_for("topk")
 def topk(x: MaskedMap, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> Any:
     """The largest along channels per pixel; along positions of what is not missing, else 0 (S8)."""
-    best: Any = torch.topk(weighed(x, largest), k, dim, largest, sorted)
     if not joins_positions(x, (dim,)):
-        return type(best)([x.like(part) for part in best])
+        per_pixel: Any = torch.topk(x.raw, k, dim, largest, sorted)
+        return type(per_pixel)([x.like(part) for part in per_pixel])
+    best: Any = torch.topk(weighed(x, largest), k, dim, largest, sorted)
     left = [axis for d, axis in enumerate(x.axes) if d != dim % x.raw.dim()]
     if positions(left):
         raise NoRuleError(f"topk along some of the positions of axes {x.named} has no rule.")
