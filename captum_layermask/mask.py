@@ -261,6 +261,17 @@ class Mask:
         )
         return Mask(visible, anchor, frame, full=self.full and part.full, images=tuple(images))
 
+    def same_cells(self, other: Mask) -> bool:
+        """Whether the same cells are visible, anchor and frame; not asked while ``torch.compile`` traces."""
+        return not torch.compiler.is_compiling() and all(
+            torch.equal(*torch.broadcast_tensors(mine, theirs))
+            for mine, theirs in (
+                (self.visible, other.visible),
+                (self.anchor, other.anchor),
+                (self._frame_or_none(), other._frame_or_none()),
+            )
+        )
+
     def uncovered(self) -> Mask:
         """The same frame, and everything else visible."""
         visible = (~self._frame_or_none()).to(self.visible.device).expand_as(self.visible)

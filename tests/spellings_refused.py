@@ -1,33 +1,7 @@
 """What is refused: operation, spelling, and where ("everywhere", "everywhere but A; B", or "A; B")."""
 
 REFUSED: dict[str, dict[str, str]] = {
-    "sum of two maps": {
-        "torch.add(x, y, out=torch.empty_like(x))": "tokens, plain; tokens, frame; tokens, channels-last; tokens, N=1; tokens, C=1; tokens, nothing seen; tokens, half; tokens, bfloat16",
-        "y + into(torch.empty_like(x), lambda out: torch.mul(x, 1, out=out))": "tokens, plain; tokens, frame; tokens, channels-last; tokens, N=1; tokens, C=1; tokens, nothing seen; tokens, half; tokens, bfloat16",
-    },
-    "difference of two maps": {
-        "torch.sub(x, y, out=torch.empty_like(x))": "tokens, plain; tokens, frame; tokens, channels-last; tokens, N=1; tokens, C=1; tokens, nothing seen; tokens, half; tokens, bfloat16"
-    },
-    "product of two maps": {
-        "torch.mul(x, y, out=torch.empty_like(x))": "tokens, plain; tokens, frame; tokens, channels-last; tokens, N=1; tokens, C=1; tokens, nothing seen; tokens, half; tokens, bfloat16"
-    },
-    "scaled map": {
-        "torch.mul(x, 2, out=torch.empty_like(x))": "tokens, plain; tokens, frame; tokens, channels-last; tokens, N=1; tokens, C=1; tokens, nothing seen; tokens, half; tokens, bfloat16",
-        "torch.mul(x, other=2, out=x.new_empty(x.shape))": "tokens, plain; tokens, frame; tokens, channels-last; tokens, N=1; tokens, C=1; tokens, nothing seen; tokens, half; tokens, bfloat16",
-        "into(torch.empty_like(x), lambda out: torch.mul(x, 2, out=out))": "tokens, plain; tokens, frame; tokens, channels-last; tokens, N=1; tokens, C=1; tokens, nothing seen; tokens, half; tokens, bfloat16",
-        "into(torch.empty_like(x), lambda out: out.copy_(x * 2))": "tokens, plain; tokens, frame; tokens, channels-last; tokens, N=1; tokens, C=1; tokens, nothing seen; tokens, half; tokens, bfloat16",
-        "into(torch.zeros_like(x), lambda out: out.add_(x, alpha=2))": "tokens, plain; tokens, frame; tokens, channels-last; tokens, N=1; tokens, C=1; tokens, nothing seen; tokens, half; tokens, bfloat16",
-    },
-    "relu": {
-        "torch.clamp(x, min=0, out=torch.empty_like(x))": "tokens, plain; tokens, frame; tokens, channels-last; tokens, N=1; tokens, C=1; tokens, nothing seen; tokens, half; tokens, bfloat16"
-    },
-    "sigmoid": {
-        "torch.sigmoid(x, out=torch.empty_like(x))": "tokens, plain; tokens, frame; tokens, channels-last; tokens, N=1; tokens, C=1; tokens, nothing seen; tokens, half; tokens, bfloat16"
-    },
-    "exponential": {
-        "torch.special.exp2(x / 0.6931471805599453)": "everywhere",
-        "torch.exp(x, out=torch.empty_like(x))": "tokens, plain; tokens, frame; tokens, channels-last; tokens, N=1; tokens, C=1; tokens, nothing seen; tokens, half; tokens, bfloat16",
-    },
+    "exponential": {"torch.special.exp2(x / 0.6931471805599453)": "everywhere"},
     "complex product": {
         "torch.view_as_real(torch.complex(x, torch.zeros_like(x)) * y)[..., 0]": "everywhere"
     },

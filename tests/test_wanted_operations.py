@@ -64,7 +64,55 @@ def without_border(x):
     return conv(y)
 
 
+def one_by_one(join):
+    """Every channel of every image blurred by itself, image by image."""
+    return lambda x: join([F.conv2d(image[:, None], KERNEL[:1], padding=1) for image in conv(x)])
+
+
+def triplet_attention(x):
+    """Attention over channels and columns: the maximum and the mean of the rows, and a window over both."""
+    y = conv(x).permute(0, 2, 1, 3)
+    pooled = torch.cat([y.amax(1, keepdim=True), y.mean(1, keepdim=True)], 1)
+    return (y * F.conv2d(pooled, KERNEL[:2].view(1, 2, 3, 3), padding=1).sigmoid()).permute(0, 2, 1, 3)
+
+
+def _zeroed(y):
+    y[:, :2].zero_()
+    return y
+
+
+def scaled_in_place(x):
+    y = conv(x)
+    y[0] = y[0] * 2
+    for i in range(1, len(y)):
+        y[i] *= 3
+    y[:, 1:3].mul_(2)
+    return conv(y)
+
+
 WANTED = {
+    "channels of an image as a batch": one_by_one(lambda maps: torch.stack([m[:, 0] for m in maps])),
+    "the same, squeezed": one_by_one(lambda maps: torch.cat([m.squeeze(1)[None] for m in maps])),
+    "the same, transposed": one_by_one(lambda maps: torch.cat([m.transpose(0, 1) for m in maps])),
+    "pools of the channels of an image": lambda x: torch.stack(
+        [F.max_pool2d(image[:, None], 2)[:, 0] for image in conv(x)]
+    ),
+    "shares of the channels of an image": lambda x: torch.stack(
+        [F.adaptive_avg_pool2d(image[:, None], 1)[:, 0, 0, 0] for image in conv(x)]
+    ),
+    "channels of an image one after another": lambda x: torch.stack(
+        [torch.stack([F.avg_pool2d(c[None, None], 3, 1, 1)[0, 0] for c in image]) for image in conv(x)]
+    ),
+    "channels of an image enlarged": lambda x: torch.stack(
+        [F.interpolate(image[:, None], scale_factor=2, mode="bilinear")[:, 0] for image in conv(x)]
+    ),
+    "triplet attention": triplet_attention,
+    "written image by image": scaled_in_place,
+    "filled": lambda x: conv(torch.cat([conv(x)[:, :2].fill_(3.0), conv(x)[:, 2:]], 1)),
+    "channels filled": lambda x: conv(conv(x).index_fill(1, torch.tensor([0, 2]), 1.5)),
+    "channels set to 0": lambda x: conv(_zeroed(conv(x))),
+    "channels added": lambda x: conv(x).index_add(1, torch.tensor([2, 0]), x[:, :2]),
+    "channels copied": lambda x: conv(x).index_copy(1, torch.tensor([2, 0]), x[:, :2]),
     "channels written": shifted,
     "a map pasted": pasted,
     "images written": image_by_image,
@@ -100,6 +148,23 @@ def test_wanted_operations(name):
 
 
 EQUAL = {
+    "channels as a batch": (
+        one_by_one(lambda maps: torch.stack([m[:, 0] for m in maps])),
+        lambda x: F.conv2d(conv(x), KERNEL[:1].expand(4, -1, -1, -1), padding=1, groups=4),
+    ),
+    "channels as a batch, transposed": (
+        one_by_one(lambda maps: torch.cat([m.transpose(0, 1) for m in maps])),
+        lambda x: F.conv2d(conv(x), KERNEL[:1].expand(4, -1, -1, -1), padding=1, groups=4),
+    ),
+    "triplet attention": (
+        triplet_attention,
+        lambda x: (
+            (y := conv(x))
+            * F.conv2d(
+                torch.stack([y.amax(2), y.mean(2)], 1), KERNEL[:2].view(1, 2, 3, 3), padding=1
+            ).sigmoid()[:, 0, :, None]
+        ),
+    ),
     "pasted": (pasted, lambda x: conv(F.pad(conv(x), (3, 1, 1, 2)))),
     "written": (image_by_image, lambda x: conv(conv(x))),
     "border": (

@@ -12,7 +12,7 @@ from captum_layermask.errors import MaskLostError, NoRuleError
 from captum_layermask.layout import positions
 from captum_layermask.mask import Mask
 from captum_layermask.registry import give_rule, rule_for
-from captum_layermask.rules.pointwise import meeting
+from captum_layermask.rules.pointwise import meeting, pointwise
 from captum_layermask.rules.shapes import listed, unsqueeze
 from captum_layermask.signatures import Function, argument
 from captum_layermask.windows import Window
@@ -226,6 +226,7 @@ def setitem(x: Any, index: Any, value: Any) -> MaskedMap:
         else:
             written = Mask.constant(part.mask)
         mask = x.mask.with_part(region, written if whole else part.mask.meet(written))
+        mask = x.mask if mask.same_cells(x.mask) else mask
     x.raw[index] = value.raw if isinstance(value, MaskedMap) else value
     return x.like(x.raw, mask)
 
@@ -245,6 +246,17 @@ def _region(x: MaskedMap, index: Any) -> tuple[tuple[slice, slice, slice], bool]
     return (region["N"], region["H"], region["W"]), whole
 
 
+def writing_channels(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> MaskedMap:
+    """Writing to channels given by number: the masks meet (S6)."""
+    x, dim = args[0], argument(function, args, kwargs, "dim")
+    if not isinstance(x, MaskedMap) or x.axes[dim] != "C":
+        raise NoRuleError("writing to positions by number, or to a tensor without a mask, has no rule.")
+    return pointwise(function, args, kwargs)
+
+
+give_rule(writing_channels, "index_fill", "index_add", "index_copy")
+
+
 @rule_for("copy_")
 def copy_(x: Any, source: Any, non_blocking: bool = False) -> MaskedMap:
     """Writing everything in place."""
@@ -252,7 +264,7 @@ def copy_(x: Any, source: Any, non_blocking: bool = False) -> MaskedMap:
 
 
 def _overwritten(x: MaskedMap, source: Any) -> MaskedMap:
-    mask = Mask.constant(x.mask)
+    mask = x.mask
     if isinstance(source, MaskedMap):
         mask, axes = meeting([source], x.raw.shape)
         if axes != x.axes:

@@ -15,7 +15,7 @@ from captum_layermask.errors import NoRuleError
 from captum_layermask.mask import Mask
 from captum_layermask.registry import give_rule, rule_for
 from captum_layermask.rules.pointwise import meeting
-from captum_layermask.rules.shapes import image, listed
+from captum_layermask.rules.shapes import counts_images, image, listed
 from captum_layermask.signatures import Function, argument
 
 
@@ -51,6 +51,12 @@ def cat(tensors: Sequence[Any], dim: int = 0) -> MaskedMap:
     dim %= maps[0].raw.dim()
     raw = torch.cat([t.raw if isinstance(t, MaskedMap) else t for t in tensors], dim)
     words = {m.axes[dim] for m in maps if m.axes[dim] != "C" or m.raw.shape[dim] > 1 or len(maps) == 1}
+    if (
+        dim == 0
+        and all((m.axes[0], len(m.raw)) == ("C", 1) for m in maps)
+        and counts_images([m.like(m.raw[0], axes=m.axes[1:]) for m in maps])
+    ):
+        maps, words = [m.like(m.raw.view_as(m.raw), axes=("N", *m.axes[1:])) for m in maps], {"N"}
     if words - {"N", "C", "H", "W"} or (len(words) > 1 and "N" not in words):
         maps_listed = [listed(m, dim) for m in maps]
         tensors = [maps_listed.pop(0) if isinstance(t, MaskedMap) else t for t in tensors]
@@ -106,7 +112,7 @@ def _left_out(maps: Sequence[MaskedMap], dim: int) -> str | None:
     if any(m.axes != axes for m in maps) or set("".join(axes)) & set("hw"):
         return None
     named, (rows, columns) = "".join(axes), maps[0].mask.size
-    if dim == 0 and "N" not in named:
+    if dim == 0 and counts_images(maps):
         return "N"
     if "H" not in named and rows == 1 and axes[dim : dim + 1] == ("W",):
         return "H"

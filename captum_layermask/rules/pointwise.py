@@ -25,7 +25,7 @@ ONE_OPERAND = (
     "clamp clip clamp_min clamp_max nan_to_num isnan isinf isfinite logical_not bitwise_not "
     "dropout alpha_dropout feature_alpha_dropout dropout1d dropout2d feature_dropout "
     "clone contiguous detach double half bfloat16 long cpu cuda requires_grad_ "
-    "deg2rad rad2deg sinc sgn signbit isneginf isposinf isreal i0 i0e i1 i1e log_ndtr ndtr "
+    "fill zero deg2rad rad2deg sinc sgn signbit isneginf isposinf isreal i0 i0e i1 i1e log_ndtr ndtr "
     "conj conj_physical real imag angle resolve_conj resolve_neg "
 )
 SEVERAL_OPERANDS = (

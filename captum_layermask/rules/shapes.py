@@ -11,7 +11,7 @@ from torch import Tensor
 
 from captum_layermask.activation import MaskedMap, MaskedVector
 from captum_layermask.errors import NoRuleError
-from captum_layermask.layout import NCHW, POSITIONS, letters, positions, regrouped, spelled
+from captum_layermask.layout import NCHW, POSITIONS, Dimension, letters, positions, regrouped, spelled
 from captum_layermask.mask import Mask
 from captum_layermask.padding import neighbor_pad
 from captum_layermask.registry import give_rule, rule_for
@@ -67,12 +67,19 @@ def regrouping(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]
         vector = MaskedVector(raw, (x.mask,), x.run, x)
         x.copies(vector)
         return vector
-    joined = [{letter for letter, size in d if size > 1} for d in dimensions]
-    if any("C" in names and names & {"h", "w"} for names in joined):
+    before = positions(x.axes)
+    if any(_joins_offsets(d, before) for d in dimensions):
         apart = [[f] for d in dimensions for f in d]
         x = reviewed(x, [size for ((_, size),) in apart], spelled(apart))  # type: ignore[assignment]
         return regrouping(torch.reshape, (offsets_as_channels(x), tuple(probe.shape)), {})
     return reviewed(x, probe.shape, spelled(dimensions))
+
+
+def _joins_offsets(dimension: Dimension, before: set[str]) -> bool:
+    """Whether channels and offsets are one dimension; a single channel may just stand beside new offsets."""
+    channels = [size for letter, size in dimension if letter == "C"]
+    offsets = {letter for letter, size in dimension if letter in "hw" and size > 1}
+    return bool(channels and offsets) and (max(channels) > 1 or bool(offsets & before))
 
 
 @rule_for(Tensor.unfold)
@@ -170,7 +177,7 @@ def as_image(x: MaskedMap) -> MaskedMap:
     """The map with axes N C H W, where all that has to be done is to name its dimensions differently.
 
     Dimensions of one cell take the name of the place where they stand; channels beside rows or columns are
-    copies of cells (depth to space), channels beside images are more images.
+    copies of cells (depth to space).
 
     Raises:
         NoRuleError: rows and columns are not where image operations look for them.
@@ -180,15 +187,12 @@ def as_image(x: MaskedMap) -> MaskedMap:
     mask, dimensions = x.mask, x.dimensions
     if x.raw.dim() != 4:
         raise NoRuleError(where_not(x))
-    there = positions(x.axes) | ({"N"} if "N" in "".join(x.axes) else set())
     for place, (dimension, length) in enumerate(zip(dimensions, x.raw.shape, strict=True)):
         name, named = NCHW[place], [letter for letter, size in dimension if size > 1]
         if length == 1 or named == [name] or (name == "C" and set(named) <= {"C"}):
             continue
         repeats = [size for letter, size in dimension if letter == "C"]
-        if name == "C" or len(repeats) != 1 or set(named) - {name, "C"}:
-            raise NoRuleError(where_not(x))
-        if named == ["C"] and name in there and len(dimension) == 1 and _size(x, name) > 1:
+        if name in "NC" or len(repeats) != 1 or name not in named or set(named) - {name, "C"}:
             raise NoRuleError(where_not(x))
         mask = _repeated(mask, name, repeats[0], first=named[0] == "C")
     return MaskedMap(x.raw, mask, NCHW, x.run)
@@ -200,10 +204,6 @@ def image(x: MaskedMap) -> MaskedMap:
         return as_image(x)
     except NoRuleError:
         return x
-
-
-def _size(x: MaskedMap, name: str) -> int:
-    return {"N": len(x.mask.visible), "H": x.mask.size[0], "W": x.mask.size[1]}[name]
 
 
 def _repeated(mask: Mask, name: str, times: int, first: bool) -> Mask:
@@ -219,7 +219,7 @@ def _repeated(mask: Mask, name: str, times: int, first: bool) -> Mask:
 
 def where_not(x: MaskedMap) -> str:
     """What to say where rows and columns are not in their place."""
-    return f"a sliding window needs an N×C×H×W map, and this one has axes {x.named}."
+    return f"this needs rows and columns as the last two of four dimensions, and here are axes {x.named}."
 
 
 def repeated(mask: Mask, size: Sequence[int]) -> Mask:
@@ -263,7 +263,17 @@ def unsqueeze(x: MaskedMap, dim: int) -> MaskedMap:
 
 def new_axis(x: MaskedMap, dim: int) -> str:
     """What a new dimension counts."""
-    return "N" if dim == 0 and "N" not in letters("".join(x.axes)) else "C"
+    return "N" if dim == 0 and counts_images([x]) else "C"
+
+
+def counts_images(maps: Sequence[MaskedMap]) -> bool:
+    """Whether a dimension in front of maps without one for images counts these, rather than channels.
+
+    It does where the maps have their channels already, or are of different images.
+    """
+    named = letters("".join(axis for m in maps for axis in m.axes))
+    images = {m.mask.row_images(0) for m in maps}
+    return "N" not in named and ("C" in named or len(images) > 1)
 
 
 def expanding(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -16,7 +16,7 @@ from captum_layermask.errors import NoRuleError
 from captum_layermask.layout import NCHW, Axes, spelled
 from captum_layermask.registry import rule_for
 from captum_layermask.rim import RIMS
-from captum_layermask.rules.shapes import as_image, filled, image, where_not
+from captum_layermask.rules.shapes import filled, image, where_not
 from captum_layermask.rules.statistics import amax, mean_of_one_window, weighed
 from captum_layermask.signatures import Function
 from captum_layermask.windows import Geometry, Spans, Window
@@ -56,20 +56,25 @@ def slide(
     x.run.count_window(x)
     rounds = x.run.propagation.rounds(window)
     x.run.padded = rounds > 0 and not x.mask.full
-    if x.axes == NCHW:
+    if x.raw.dtype in (torch.float16, torch.bfloat16):
         # PyTorch's kernels for half precision let NaN reach a neighbouring cell of a channels-last map.
-        cells = x.zeroed() if x.raw.dtype in (torch.float16, torch.bfloat16) else x.raw
-        raw = RIMS[x.run.padding](op, cells, x.mask, window, rounds, linear)
+        x = MaskedMap(x.zeroed(), x.mask, x.axes, x.run)
+    if x.axes == NCHW:
+        raw = RIMS[x.run.padding](op, x.raw, x.mask, window, rounds, linear)
         return x.like(raw, x.behind(window), axes)
-    if not isinstance(window, Window) or x.run.padding != "neighbor" or axes != NCHW:
+    if axes != NCHW or x.run.padding != "neighbor":
         raise NoRuleError(where_not(x))
     return _slide_elsewhere(x, window, op, rounds, apart)
 
 
 def _slide_elsewhere(
-    x: MaskedMap, window: Window, op: Callable[[Tensor], Tensor], rounds: int, apart: int
+    x: MaskedMap, window: Geometry, op: Callable[[Tensor], Tensor], rounds: int, apart: int
 ) -> MaskedMap:
-    """A window over a map laid out otherwise: images or rows among the channels, channels for rows."""
+    """A window over a map laid out otherwise: whatever runs side by side may be in its first dimension.
+
+    In the second, images or rows may stand in front of the channels, if the operation keeps them apart; in
+    the last two channels may stand for rows or columns.
+    """
     if x.raw.dim() != 4:
         raise NoRuleError(where_not(x))
     parts, sides = x.dimensions[1], (x.axes[2], x.axes[3])
@@ -81,7 +86,10 @@ def _slide_elsewhere(
         or (apart or x.raw.shape[1]) % kept
     ):
         raise NoRuleError(where_not(x))
-    window = window.along(sides)
+    if sides != ("H", "W"):
+        if not isinstance(window, Window):
+            raise NoRuleError(where_not(x))
+        window = window.along(sides)
     raw = op(filled(x, rounds))
     second = (*ahead, ("C", raw.shape[1] // kept))
     axes = spelled(
@@ -90,9 +98,14 @@ def _slide_elsewhere(
     return x.like(raw, x.behind(window), axes)
 
 
+def is_image(x: MaskedMap) -> bool:
+    """Whether rows and columns are where image operations look for them."""
+    return x.raw.dim() == 4 and x.axes[2:] == ("H", "W")
+
+
 def need_image(x: MaskedMap) -> None:
-    """Refuse a map whose rows and columns are not where image operations look for them."""
-    if x.axes != NCHW:
+    """Refuse a map whose rows and columns are not there."""
+    if not is_image(x):
         raise NoRuleError(where_not(x))
 
 
@@ -112,9 +125,7 @@ def unbatched(rule: Function) -> Function:
     def either(x: MaskedMap, *args: Any, **kwargs: Any) -> Any:
         if x.raw.dim() != 3:
             return rule(image(x), *args, **kwargs)
-        batched = as_image(MaskedMap(x.raw[None], x.mask, ("C", *x.axes), x.run))
-        result = rule(batched, *args, **kwargs)
-        return unbatch(result)
+        return unbatch(rule(image(MaskedMap(x.raw[None], x.mask, ("C", *x.axes), x.run)), *args, **kwargs))
 
     return either
 
@@ -185,7 +196,7 @@ def max_pool2d(
     """
     window = pool_window(kernel_size, stride, padding, dilation, ceil_mode)
     arguments: Any = (kernel_size, stride or kernel_size, padding, dilation, ceil_mode)
-    if x.axes == NCHW and window.is_whole(x.mask.size):
+    if is_image(x) and window.is_whole(x.mask.size):
         values = amax(x, (2, 3), keepdim=True)
         if not return_indices:
             return values
@@ -221,7 +232,7 @@ def avg_pool2d(
     def pool(values: Tensor) -> Tensor:
         return F.avg_pool2d(values, *options)
 
-    if x.axes != NCHW or not window.is_whole(x.mask.size):
+    if not is_image(x) or not window.is_whole(x.mask.size):
         return slide(x, window, pool)
     rows, columns = x.mask.size
     if count_include_pad:

@@ -42,7 +42,7 @@ def without(x: MaskedMap, dims: Sequence[int], keepdim: bool, raw: Tensor, avera
         return x.pooled(raw)
     axes = tuple(left)
     if keepdim:
-        axes = tuple("C" if d in dims and a not in ("H", "W") else a for d, a in enumerate(x.axes))
+        axes = tuple("C" if d in dims else a for d, a in enumerate(x.axes))
     gone = set("".join(letters(x.axes[dim]) for dim in dims)) - {"C"}
     mask = x.mask
     for axis in "HW":
@@ -100,15 +100,15 @@ def mean_of_one_window(x: MaskedMap, pool: Callable[[Tensor], Tensor], cells: in
     """What an average pool gives whose one window holds the whole map: the mean of what is there (S7).
 
     Args:
-        x: N×C×H×W.
+        x: rows and columns are its last two dimensions.
         pool: the plain pool.
         cells: how many cells the plain pool counts, implicit padding included.
     """
     if x.mask.full and x.mask.shares is None:
         return x.pooled(pool(x.raw))
-    weight = x.mask.kept.to(exact(x.raw.dtype))
+    weight = x.over(x.mask.kept).to(exact(x.raw.dtype))
     if x.mask.shares is not None:
-        weight = weight * x.mask.shares.to(weight.dtype)
+        weight = weight * x.over(x.mask.shares).to(weight.dtype)
     there = cells - (1 - weight).sum((2, 3), keepdim=True)
     values = x.zeroed().to(weight.dtype)
     values = values if x.mask.shares is None else values * weight

@@ -1,0 +1,75 @@
+"""What is written into an activation is seen in its views as in the plain network, or refused (S13, S14)."""
+
+import pytest
+import torch
+from support import relative
+from test_users_models import VISIBLE, Net, X, conv, run
+
+from captum_layermask import InplaceError, LayerMaskedForward
+
+WHOLE = torch.ones_like(VISIBLE)
+
+
+def written(derive, write, used, returned):
+    """A network that derives z from y, writes into one and returns the other, used once more or not."""
+
+    def forward(x):
+        y = conv(x)
+        z = derive(y)
+        write(z if returned == "y" else y)
+        left = y if returned == "y" else z
+        return left * 1 if used else left
+
+    return forward
+
+
+VIEWS = {
+    "view": lambda y: y.view(len(y), -1),
+    "flatten": lambda y: y.flatten(1),
+    "reshape": lambda y: y.reshape(len(y), 4, -1),
+    "contiguous": lambda y: y.contiguous(),
+    "tokens": lambda y: y.flatten(2).transpose(1, 2),
+    "tokens, contiguous": lambda y: y.flatten(2).transpose(1, 2).contiguous(),
+    "channels last": lambda y: y.permute(0, 2, 3, 1).contiguous(),
+    "rows of pixels": lambda y: y.permute(0, 2, 3, 1).reshape(-1, 4),
+    "a pixel": lambda y: y[:, :, 0, 0],
+    "another layout": lambda y: y.to(memory_format=torch.channels_last),
+    "twice contiguous": lambda y: y.transpose(2, 3).contiguous().contiguous(),
+    "part": lambda y: y[:, 1:3],
+    "copy": lambda y: y.clone(),
+    "sum": lambda y: y + 1,
+}
+WRITES = {
+    "mul_": lambda t: t.mul_(2),
+    "iadd": lambda t: t.__iadd__(1),
+    "relu": lambda t: torch.nn.functional.relu(t, inplace=True),
+    "setitem": lambda t: t.__setitem__(slice(None), 3.0),
+}
+
+
+@pytest.mark.parametrize("returned", ["y", "z"])
+@pytest.mark.parametrize("used", [False, True])
+@pytest.mark.parametrize("write", WRITES)
+@pytest.mark.parametrize("name", VIEWS)
+def test_what_is_written_is_seen_elsewhere_as_in_the_plain_network_or_refused(name, write, used, returned):
+    network = Net(written(VIEWS[name], WRITES[write], used, returned))
+    with torch.no_grad():
+        try:
+            got = LayerMaskedForward(network)(X, mask=WHOLE)
+        except InplaceError:
+            assert name not in ("part", "copy", "sum")
+            return
+        assert relative(got, network(X)) <= 1e-12
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        lambda y: y.flatten(2).transpose(1, 2).contiguous().mul_(2).mean(1),
+        lambda y: y.contiguous().add_(1),
+        lambda y: y.to(y.dtype) + y.type_as(y) + torch.nn.functional.dropout(y, training=False),
+        lambda y: y.view(len(y), -1).contiguous().view_as(y).relu_(),
+    ],
+)
+def test_a_chain_that_keeps_only_its_last_result_may_write_into_it(kept):
+    run(lambda x: kept(conv(x)))
