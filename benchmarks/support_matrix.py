@@ -1,7 +1,8 @@
 """Which networks run under layer masking, and what stops the others?
 
-    python benchmarks/support_matrix.py run RECORDS [--part 0/2]   # one JSON line per network; resumes
-    python benchmarks/support_matrix.py write RECORDS              # docs/support.md from the records
+    python benchmarks/support_matrix.py run RECORDS [--part 0/2]       # one JSON line per network; resumes
+    python benchmarks/support_matrix.py compile RECORDS [--part 0/2]   # torchvision under torch.compile
+    python benchmarks/support_matrix.py write RECORDS                  # docs/support.md from the records
 
 Every torchvision classification CNN and every name in ``benchmarks/timm_convnets.txt`` is built with random
 weights, every parameter, gain and buffer is drawn anew, and S1, S2, S5 and S10 are checked on small images.
@@ -22,7 +23,9 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "tests"))
 
 from networks import TOLERANCE, ZOO, append, read, smallest_size, write_part  # noqa: E402
-from support import check_model  # noqa: E402
+from support import check_model, redraw  # noqa: E402
+
+from captum_layermask import LayerMaskedForward  # noqa: E402
 
 SIZES = (64, 96, 160, 224, 256)
 
@@ -70,6 +73,46 @@ def run(path: Path, part: str) -> None:
             gc.collect()
 
 
+class Counting:
+    """A backend that runs graphs as they are, and counts them."""
+
+    def __init__(self) -> None:
+        self.graphs = 0
+
+    def __call__(self, graph: torch.fx.GraphModule, example_inputs: list) -> torch.fx.GraphModule:
+        """Take a graph."""
+        self.graphs += 1
+        return graph
+
+
+def compiled(name: str) -> dict:
+    """Whether the compiled forward is one graph and gives the answers of the eager one."""
+    torch.compiler.reset()
+    found: dict = {"library": "compiled", "name": name}
+    try:
+        model = redraw(build("torchvision", name))
+        size = smallest_size(lambda _: model, SIZES)
+        x = torch.randn(2, 3, size, size)
+        mask = torch.rand(2, 1, size, size) > 0.3
+        forward, counting = LayerMaskedForward(model), Counting()
+        with torch.inference_mode():
+            same = torch.equal(torch.compile(forward, backend=counting)(x, mask=mask), forward(x, mask=mask))
+        return found | {"works": same and counting.graphs == 1, "graphs": counting.graphs, "same": same}
+    except Exception as error:
+        return found | {"works": False, "error": f"{type(error).__name__}: {error}".split("\n")[0]}
+
+
+def run_compiled(path: Path, part: str) -> None:
+    """Append the records of compiled forwards that are not there yet."""
+    warnings.simplefilter("ignore")
+    index, parts = map(int, part.split("/"))
+    done = {(r["library"], r["name"]) for r in read(path)} if path.exists() else set()
+    for name in torchvision_convnets()[index::parts]:
+        if ("compiled", name) not in done:
+            append(path, compiled(name))
+            gc.collect()
+
+
 def write(path: Path) -> None:
     """Write docs/support.md."""
     records = {(r["library"], r["name"]): r for r in read(path)}
@@ -101,11 +144,14 @@ def write(path: Path) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("action", choices=["run", "write"])
+    parser.add_argument("action", choices=["run", "compile", "write"])
     parser.add_argument("records", type=Path)
     parser.add_argument("--part", default="0/1", help="i/n: every n-th network, from the i-th")
     options = parser.parse_args()
-    if options.action == "run":
+    if options.action == "compile":
+        torch.set_num_threads(1)
+        run_compiled(options.records, options.part)
+    elif options.action == "run":
         torch.set_num_threads(1)
         run(options.records, options.part)
     else:

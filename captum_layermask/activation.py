@@ -7,6 +7,7 @@ reaches the tensor behind PyTorch's back ends in ``Guarded.__torch_dispatch__``,
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -24,7 +25,7 @@ from captum_layermask.registry import RULES
 from captum_layermask.run import Run, function_name
 from captum_layermask.signatures import Function, bound
 from captum_layermask.trees import each_tensor, has_tensors, instances, replaced
-from captum_layermask.unruled import MAKERS, RESHAPES, VALUELESS
+from captum_layermask.unruled import MAKERS, METHODS, RESHAPES, VALUELESS, writes
 from captum_layermask.windows import Geometry
 
 
@@ -46,6 +47,8 @@ class Activation(Carrier):
                 return func(args[0].raw)
             args, kwargs = replaced((args, kwargs), Carrier, lambda c: c.raw)
             return func(*args, **kwargs)
+        if func in METHODS:
+            return functools.partial(METHODS[func], args[0])
         carriers = _operands(args, kwargs)
         if not carriers:
             raise MaskLostError(
@@ -94,7 +97,7 @@ class Activation(Carrier):
             run.padded = False
             name = rule.__name__
             first = args[0] if args else None
-            if isinstance(first, MaskedVector) and not first.sources and _writes(func):
+            if isinstance(first, MaskedVector) and not first.sources and writes(func):
                 first.become_map(args[1:])
             if any(isinstance(c, MaskedVector) for c in carriers):
                 args, kwargs = replaced((args, kwargs), MaskedVector, lambda c: c.raw)
@@ -286,12 +289,6 @@ def _operands(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Carrier]:
         elif isinstance(value, (tuple, list, dict)):
             found.extend(instances(value, Carrier))
     return found
-
-
-def _writes(function: Function) -> bool:
-    """Whether a function changes its first operand in place."""
-    name = getattr(function, "__name__", "")
-    return name in ("__setitem__", "copy_") or name.startswith("__i") or (name[-1:] == "_" != name[-2:-1])
 
 
 def _numbered(index: Any, dims: int) -> list[int]:

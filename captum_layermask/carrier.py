@@ -29,7 +29,12 @@ class Carrier(Tensor):
 
     @staticmethod
     def _around(cls: type[Any], raw: Tensor, run: Run) -> Any:
-        carrier = raw.detach().as_subclass(cls if torch.compiler.is_compiling() else cls.guarded)
+        if torch.compiler.is_compiling():
+            # torch.compile (2.14) writes ``y[i] = …`` into the tensor itself, asking no rule. It cannot write
+            # into one without dimensions, and refuses the network.
+            carrier = raw.new_empty(()).as_subclass(cls)
+        else:
+            carrier = raw.detach().as_subclass(cls.guarded)
         carrier.raw = raw
         carrier.run = run
         carrier.memory = Memory(carrier)

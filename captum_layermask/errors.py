@@ -30,6 +30,10 @@ class MisfitError(LayerMaskError, RuntimeError):
     """A rule paired values with the mask of other images, rows or columns."""
 
 
+class CompileError(LayerMaskError, RuntimeError):
+    """``torch.compile`` cannot trace the masked forward of a network; without it the forward runs."""
+
+
 class TrainingModeError(LayerMaskError, RuntimeError):
     """The model would update or use batch statistics, which masked cells must not enter."""
 

@@ -237,7 +237,7 @@ def _occlusion_windows(pixels: torch.Tensor, segments: torch.Tensor) -> dict[str
 
 def _window_count(pixels: torch.Tensor, windows: Mapping[str, Any]) -> int:
     sizes = zip(pixels.shape[1:], windows["sliding_window_shapes"], windows["strides"], strict=True)
-    return math.prod(1 + math.ceil((side - size) / stride) for side, size, stride in sizes)
+    return math.prod([1 + math.ceil((side - size) / stride) for side, size, stride in sizes])
 
 
 def _check_sampling(method: str, n_samples: int | None, perturbations_per_eval: int) -> int | None:

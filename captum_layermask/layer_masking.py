@@ -18,6 +18,7 @@ import captum_layermask.rules  # noqa: F401  (registers every rule)
 from captum_layermask.activation import MaskedMap
 from captum_layermask.carrier import Carrier
 from captum_layermask.errors import (
+    CompileError,
     InputError,
     MaskLostError,
     UnknownNameError,
@@ -157,9 +158,15 @@ class LayerMaskedForward(RemovalForward):
             if observe is None:
                 raise MaskLostError(f"{error} {self._last_seen(image, mask, extra)}") from None
             raise
-        except Exception:
+        except Exception as error:
             if run.refusal is not None:  # TorchScript reports it as an error of its own
                 raise run.refusal from None
+            if _while_tracing(error):
+                raise CompileError(
+                    "torch.compile cannot trace the masked forward of this network (it follows no `y[i] = …` "
+                    "and no loop over an activation); call the forward without it. It says: "
+                    f"{str(error).strip().splitlines()[0]}"
+                ) from error
             raise
         finally:
             run.over = True
@@ -243,6 +250,16 @@ def _through(
             rows = (torch.tensor(bits, dtype=torch.bool, device=image.device) & rows).any(1)
         arrived = arrived | rows
     return result, arrived
+
+
+def _while_tracing(error: Exception) -> bool:
+    """Whether an error was raised while ``torch.compile`` traced the network."""
+    traceback = error.__traceback__
+    while traceback is not None:
+        if traceback.tb_frame.f_globals.get("__name__") == "torch._dynamo.convert_frame":
+            return True
+        traceback = traceback.tb_next
+    return False
 
 
 def _plain(tensor: Tensor, carriers: list[Carrier]) -> Tensor:

@@ -12,7 +12,12 @@ from __future__ import annotations
 import functools
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
+
+import torch
+
+T = TypeVar("T")
 
 Axes = tuple[str, ...]
 Factor = tuple[str, int]
@@ -22,7 +27,18 @@ NCHW: Axes = ("N", "C", "H", "W")
 POSITIONS = frozenset("HWhw")
 
 
-@functools.lru_cache(maxsize=4096)
+def remembering(function: Callable[..., T]) -> Callable[..., T]:
+    """Remember answers, but not while ``torch.compile`` traces, which does not see through a cache."""
+    remembered = functools.lru_cache(maxsize=4096)(function)
+
+    @functools.wraps(function)
+    def answer(*args: Any) -> T:
+        return function(*args) if torch.compiler.is_compiling() else remembered(*args)
+
+    return answer
+
+
+@remembering
 def letters(axis: str) -> str:
     """The letters of a dimension, or of all of them joined, without the numbers."""
     return re.sub(r"\d", "", axis)
@@ -33,7 +49,7 @@ def positions(axes: Iterable[str]) -> set[str]:
     return set("".join(axes)) & POSITIONS
 
 
-@functools.lru_cache(maxsize=4096)
+@remembering
 def factors(axes: Axes, shape: tuple[int, ...], images: int, size: tuple[int, int]) -> tuple[Dimension, ...]:
     """The letters of every dimension with their sizes.
 
@@ -67,7 +83,7 @@ def fits(axes: Axes, shape: Sequence[int], images: int, rows: int, columns: int)
     return len(axes) == len(shape) and _sizes_fit(axes, tuple(shape), images, rows, columns)
 
 
-@functools.lru_cache(maxsize=4096)
+@remembering
 def _sizes_fit(axes: Axes, shape: tuple[int, ...], images: int, rows: int, columns: int) -> bool:
     dimensions = factors(axes, shape, images, (rows, columns))
     named = [factor for dimension in dimensions for factor in dimension if factor[0] != "C"]
@@ -75,7 +91,7 @@ def _sizes_fit(axes: Axes, shape: tuple[int, ...], images: int, rows: int, colum
     wholes = (("N", "n", images), ("H", "h", rows), ("W", "w", columns))
     return (
         len(sizes) == len(named)
-        and all(math.prod(n for _, n in d) == length for d, length in zip(dimensions, shape, strict=True))
+        and all(math.prod([n for _, n in d]) == length for d, length in zip(dimensions, shape, strict=True))
         and all(sizes.get(outer, 1) * sizes.get(inner, 1) == n for outer, inner, n in wholes)
     )
 

@@ -18,12 +18,12 @@ Rule = Callable[[Function, tuple[Any, ...], dict[str, Any]], Any]
 
 RULES: dict[Function, Rule] = {}
 MODULE_RULES: dict[type[nn.Module], Function] = {}
-_SPACES = (torch, torch.Tensor, F, torch.special, torch.linalg)
+SPACES = (torch, torch.Tensor, F, torch.special, torch.linalg)
 
 
 def spellings(name: str) -> Iterator[Function]:
     """Every function that PyTorch calls by this name: ``torch.relu``, ``Tensor.relu_``, ``F.relu`` …"""
-    for space in _SPACES:
+    for space in SPACES:
         for spelling in (name, f"{name}_", f"__{name}__", f"__i{name}__", f"__r{name}__"):
             function = getattr(space, spelling, None)
             if callable(function):
@@ -40,7 +40,7 @@ def give_rule(rule: Rule, *targets: str | Function, replace: bool = False) -> No
     for target in targets:
         functions = tuple(spellings(target)) if isinstance(target, str) else (target,)
         if not functions:
-            known = {name.strip("_") for space in _SPACES for name in dir(space)}
+            known = {name.strip("_") for space in SPACES for name in dir(space)}
             raise UnknownNameError("operation", str(target), sorted(known), "Give a name that PyTorch has.")
         for function in functions:
             if RULES.get(function, rule) is not rule and not replace:

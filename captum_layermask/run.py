@@ -75,11 +75,14 @@ class Run:
         return ""
 
     def whereabouts(self) -> str:
-        """The same as a phrase for messages."""
+        """The same as a phrase for messages; ``torch.compile`` cannot trace the search."""
+        if torch.compiler.is_compiling():
+            return "a compiled forward"
         path = self.here()
         return f"module {path!r}" if path else "the model's own forward"
 
 
+@torch.compiler.assume_constant_result
 def function_name(function: Function) -> str:
     """The name under which PyTorch's users know a function."""
     return resolve_name(function) or getattr(function, "__qualname__", str(function))

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import inspect
+import re
+
+import torch
 from torch import Tensor
 
-from captum_layermask.registry import spellings
+from captum_layermask.registry import SPACES, spellings
 from captum_layermask.signatures import Function
 
 _PROPERTIES = (
     "shape ndim dtype device layout itemsize nbytes requires_grad is_leaf grad_fn is_cuda is_cpu is_meta "
     "is_mps is_xpu is_mkldnn is_quantized is_sparse is_nested grad"
 )
+
+
+_IN_PLACE = re.compile(r"__setitem__|__i(?!n|ter)\w+__|[a-z]\w*_")
 
 
 def _all(names: str) -> set[Function]:
@@ -29,6 +36,9 @@ VALUELESS = _all(
 ) | {getattr(Tensor, name).__get__ for name in _PROPERTIES.split() if hasattr(Tensor, name)}
 """They tell what a tensor is, not what is in it."""
 
+METHODS = {f.__get__: f for f in (getattr(Tensor, name) for name in dir(Tensor)) if inspect.isfunction(f)}
+"""Tensor's methods written in Python, which ``torch.compile`` (2.14) looks up as if they were properties."""
+
 RESHAPES = _all("view reshape unflatten view_as reshape_as")
 
 PERHAPS_A_VIEW = _all("contiguous reshape reshape_as flatten ravel to")
@@ -40,3 +50,11 @@ ITSELF = _all(
     "expand_as set_"
 )
 """They may return their operand as it is, without having written into it."""
+
+_WRITING = {getattr(space, name) for space in SPACES for name in dir(space) if _IN_PLACE.fullmatch(name)}
+
+
+@torch.compiler.assume_constant_result
+def writes(function: Function) -> bool:
+    """Whether a function changes its first operand."""
+    return function in _WRITING

@@ -2,10 +2,13 @@
 
 import pytest
 import torch
-from support import redraw
+from support import redraw, relative
+from test_users_models import VISIBLE, Net, X, conv
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from captum_layermask import LayerMaskedForward
+from captum_layermask.errors import CompileError
 
 
 class Residual(nn.Module):
@@ -75,3 +78,71 @@ def test_a_compiled_forward_says_what_vanished():
     with torch.inference_mode(), pytest.warns(UserWarning, match="none reached the head"):
         torch.compile(forward, backend="eager")(torch.randn(2, 3, 8, 8), mask=visible)
     assert forward.vanished.tolist() == [True, False]
+
+
+COMMON = {
+    "mean": lambda x: x.mean((2, 3)),
+    "amax": lambda x: x.amax((2, 3)),
+    "std": lambda x: x.std((2, 3)),
+    "variance of channels": lambda x: x.var(1, keepdim=True),
+    "group norm": lambda x: F.group_norm(x, 2),
+    "layer norm": lambda x: F.layer_norm(x.permute(0, 2, 3, 1), (4,)),
+    "chunk": lambda x: sum(x.chunk(2, 1)),
+    "split": lambda x: torch.cat([part * 2 for part in x.split([1, 3], 1)], 1),
+    "unflatten": lambda x: x.unflatten(1, (2, 2)).amax(1),
+    "norm": lambda x: x.norm(dim=1, keepdim=True),
+    "tokens": lambda x: x.flatten(2).transpose(1, 2).mean(1),
+    "interpolate": lambda x: F.interpolate(x, scale_factor=2, mode="bilinear"),
+    "stack": lambda x: torch.stack([x, x.flip(3)], 1).sum(1),
+    "pool": lambda x: F.adaptive_avg_pool2d(x, 1).flatten(1),
+    "softmax": lambda x: x.softmax(1),
+    "generalised mean": lambda x: x.clamp(min=1e-6).pow(3).mean((2, 3)).pow(1 / 3),
+    "squeeze and excitation": lambda x: x * x.mean((2, 3), keepdim=True).sigmoid(),
+    "two views": lambda x: torch.cat([x, x.flip(3)]).relu().chunk(2)[0],
+    "pixel shuffle": lambda x: F.pixel_shuffle(x, 2),
+    "view": lambda x: x.view(x.size(0), -1),
+}
+
+
+@pytest.mark.filterwarnings("ignore::captum_layermask.VanishedWarning")
+@pytest.mark.parametrize("gradients", [False, True])
+@pytest.mark.parametrize("name", COMMON)
+def test_common_operations_compile_to_one_graph(name, gradients):
+    torch.compiler.reset()
+    forward, counting = LayerMaskedForward(Net(lambda x: COMMON[name](conv(x)))), Counting()
+    with torch.set_grad_enabled(gradients):
+        compiled = torch.compile(forward, backend=counting)(X, mask=VISIBLE)
+        assert relative(compiled, forward(X, mask=VISIBLE)) <= 1e-12
+    assert len(counting.graphs) == 1
+
+
+def one_written(x):
+    y = x * 1
+    y[:, 0] = 0.5
+    return torch.cat([y, x], 3)
+
+
+def rows_written(x):
+    y = x * 1
+    y[:, :, 2:4] = x[:, :, :2]
+    return torch.cat([y, x], 3)
+
+
+def made_and_written(x):
+    y = torch.zeros_like(x)
+    y[:, :2] = x[:, :2]
+    return y + x
+
+
+def one_by_one(x):
+    return torch.stack([image * 2 for image in x])
+
+
+@pytest.mark.parametrize("function", [one_written, rows_written, made_and_written, one_by_one])
+def test_what_cannot_be_traced_is_a_typed_error(function):
+    """PyTorch (2.14) traces ``y[i] = …`` into the subclass itself, and asks no rule."""
+    torch.compiler.reset()
+    forward = LayerMaskedForward(Net(lambda x: function(conv(x))))
+    forward(X, mask=VISIBLE)
+    with pytest.raises(CompileError, match="call the forward without it"):
+        torch.compile(forward, backend="eager")(X, mask=VISIBLE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import torch
@@ -102,9 +103,14 @@ def cut(x: MaskedMap, axis: str, part: Any, length: int) -> Mask:
         indices = part if isinstance(part, range) else range(part, part + 1)
     block = _block(x, axis)
     if axis in "Nn":
-        rows = torch.arange(len(mask.visible)).view(-1, block)
-        where = torch.as_tensor(indices).cpu()
-        return mask.of_rows((rows[where] if axis == "N" else rows[:, where]).flatten().tolist())
+        taken = indices.tolist() if isinstance(indices, Tensor) else indices
+        outer = range(len(mask.visible) // block)
+        pairs = (
+            (i, j)
+            for i in (taken if axis == "N" else outer)
+            for j in (taken if axis == "n" else range(block))
+        )
+        return mask.of_rows([i * block + j for i, j in pairs])
     if block == 1 and isinstance(indices, range):
         return stepped(mask, axis, indices)
     if axis in "hw" and len(indices) == 1 and isinstance(indices, range):
@@ -177,15 +183,11 @@ def splitting(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any])
     """Pieces along an axis."""
     x: MaskedMap = args[0]
     dim = argument(function, args, kwargs, "dim", 0) % x.raw.dim()
-    pieces = function(
-        torch.arange(x.raw.shape[dim]).view([-1 if d == dim else 1 for d in range(x.raw.dim())]),
-        *args[1:],
-        **kwargs,
-    )
-    return tuple(
-        take(x, dim, slice(int(p.flatten()[0]), int(p.flatten()[-1]) + 1) if p.numel() else slice(0, 0))
-        for p in pieces
-    )
+    lengths = [p.shape[dim] for p in function(torch.empty(x.raw.shape, device="meta"), *args[1:], **kwargs)]
+    starts = [sum(lengths[:i]) for i in range(len(lengths) + 1)]
+    if starts[-1] != x.raw.shape[dim]:
+        raise NoRuleError("pieces that overlap have no rule.")
+    return tuple(take(x, dim, slice(a, b)) for a, b in itertools.pairwise(starts))
 
 
 give_rule(

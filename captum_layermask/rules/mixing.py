@@ -13,7 +13,7 @@ from captum_layermask.activation import MaskedMap, MaskedVector
 from captum_layermask.errors import NoRuleError
 from captum_layermask.layout import letters, positions
 from captum_layermask.mask import Mask
-from captum_layermask.registry import give_rule, rule_for
+from captum_layermask.registry import give_rule, rule_for, spellings
 from captum_layermask.rules.pointwise import stretched
 from captum_layermask.signatures import Function, argument
 
@@ -45,19 +45,16 @@ def softmax(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -
     if dim is None:  # the dimension that F.softmax has always taken
         dim = 0 if x.raw.dim() in (0, 1, 3) else 1
     if "N" in letters(x.axes[dim]) and len(x.mask.visible) > 1:
-        raise NoRuleError(f"{function.__name__} along the images of a batch has no rule.")
-    raw = x.raw
+        raise NoRuleError("a softmax along the images of a batch has no rule.")
+    raw, least = x.raw, function in _SOFTMIN
     if x.axes[dim] != "C" and not x.mask.full:
-        end = torch.finfo(raw.dtype).max if function.__name__ == "softmin" else torch.finfo(raw.dtype).min
-        raw = torch.where(x.over(x.mask.kept), raw, end)
-    kind = argument(function, args, kwargs, "dtype")
-    name = function.__name__.removeprefix("special_")
-    plain = {"softmax": torch.softmax, "log_softmax": torch.log_softmax}.get(name)
-    if plain is None:
-        return x.like(torch.softmax(-raw, dim, dtype=kind))
-    return x.like(plain(raw, dim, dtype=kind))
+        end = torch.finfo(raw.dtype)
+        raw = torch.where(x.over(x.mask.kept), raw, end.max if least else end.min)
+    plain = torch.log_softmax if function in _LOG_SOFTMAX else torch.softmax
+    return x.like(plain(-raw if least else raw, dim, dtype=argument(function, args, kwargs, "dtype")))
 
 
+_SOFTMIN, _LOG_SOFTMAX = set(spellings("softmin")), set(spellings("log_softmax"))
 give_rule(softmax, "softmax", "log_softmax", "softmin")
 
 

@@ -16,6 +16,7 @@ from captum_layermask.mask import Mask
 from captum_layermask.registry import give_rule, rule_for
 from captum_layermask.signatures import Function
 from captum_layermask.trees import instances, replaced
+from captum_layermask.unruled import writes
 
 ONE_OPERAND = (
     "relu relu6 leaky_relu prelu rrelu elu selu celu gelu silu mish sigmoid logsigmoid hardsigmoid "
@@ -64,9 +65,8 @@ def pointwise(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any])
 def singular(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> MaskedMap:
     """The same; where gradients are recorded, on maps that hold 0 in missing cells, and to such a map."""
     maps = list(instances((args, kwargs), MaskedMap))
-    name = function.__name__
-    in_place = name.startswith("__i") or (name.endswith("_") and not name.endswith("__"))
-    if in_place or not torch.is_grad_enabled() or not any(m.raw.requires_grad for m in maps):
+    recorded = torch.is_grad_enabled() and any(m.raw.requires_grad for m in maps)
+    if not recorded or writes(function):
         return pointwise(function, args, kwargs)
     args, kwargs = replaced((args, kwargs), MaskedMap, lambda m: MaskedMap(m.zeroed(), m.mask, m.axes, m.run))
     result = pointwise(function, args, kwargs)

@@ -104,8 +104,10 @@ def views_as_channels(x: MaskedMap, axis: str) -> MaskedMap:
         NoRuleError: what is counted are images, not views of one.
     """
     sizes = {letter: size for d in x.dimensions for letter, size in d}
-    rows = torch.arange(len(x.mask.visible)).view(-1, sizes.get("n", 1))
-    groups = rows.tolist() if axis == "n" else rows.T.tolist()
+    images, views = len(x.mask.visible) // sizes.get("n", 1), sizes.get("n", 1)
+    groups = [[i * views + j for j in range(views)] for i in range(images)]
+    if axis == "N":
+        groups = [list(views) for views in zip(*groups, strict=True)]
     if x.axes.count(axis) != 1 or any(len({x.mask.row_images(row) for row in group}) > 1 for group in groups):
         raise NoRuleError(f"joining the images of a batch (axis {axis} of axes {x.named}) has no rule.")
     mask = functools.reduce(Mask.meet, [x.mask.of_rows(views) for views in zip(*groups, strict=True)])

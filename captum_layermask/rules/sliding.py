@@ -79,7 +79,7 @@ def _slide_elsewhere(
         raise NoRuleError(where_not(x))
     parts, sides = x.dimensions[1], (x.axes[2], x.axes[3])
     ahead = [f for f in parts if f[0] != "C"]
-    kept = math.prod(size for _, size in ahead)
+    kept = math.prod([size for _, size in ahead])
     if (
         set(sides) - {"C", "H", "W"}
         or tuple(ahead) != parts[: len(ahead)]

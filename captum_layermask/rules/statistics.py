@@ -73,7 +73,7 @@ def exact(dtype: torch.dtype) -> torch.dtype:
 
 def inside(x: MaskedMap, dims: Sequence[int]) -> int:
     """How many cells without a position a reduction over these dimensions joins at every position."""
-    return math.prod(x.raw.shape[d] for d in dims if x.axes[d] == "C")
+    return math.prod([x.raw.shape[d] for d in dims if x.axes[d] == "C"])
 
 
 @rule_for("mean")
