@@ -97,12 +97,12 @@ class Activation(Carrier):
             run.padded = False
             name = rule.__name__
             first = args[0] if args else None
-            if isinstance(first, MaskedVector) and not first.sources and writes(func):
-                first.become_map(args[1:])
-            if any(isinstance(c, MaskedVector) for c in carriers):
-                args, kwargs = replaced((args, kwargs), MaskedVector, lambda c: c.raw)
-            args, kwargs = bound(func, args, kwargs)
             try:
+                if isinstance(first, MaskedVector) and not first.sources and writes(func):
+                    first.become_map(args[1:])
+                if any(isinstance(c, MaskedVector) for c in carriers):
+                    args, kwargs = replaced((args, kwargs), MaskedVector, lambda c: c.raw)
+                args, kwargs = bound(func, args, kwargs)
                 result = rule(func, args, kwargs)
             except LayerMaskError as error:
                 raise type(error)(f"{function_name(func)} in {run.whereabouts()}: {error}") from None
@@ -251,10 +251,14 @@ class MaskedVector(Activation):
         source = next((a for a in operands if isinstance(a, MaskedMap)), None)
         if source is None or torch.compiler.is_compiling():
             return
-        axes, sizes = (
-            [*source.axes],
-            dict(zip("NHW", (len(source.mask.visible), *source.mask.size), strict=True)),
-        )
+        if self.others():
+            raise InplaceError(
+                "a map is written into a part of a tensor that holds none; write `tensor[...] = map` instead. A "
+                "detector that lays images into a batch like this can be explained from its backbone on (see "
+                "Detectors in docs/semantics.md)."
+            )
+        axes, (rows, columns) = [*source.axes], source.mask.size
+        sizes = {"N": len(source.mask.visible), "H": rows, "W": columns}
         if self.raw.shape != source.raw.shape:
             for dim in _numbered(operands[0], self.raw.dim()):
                 axes.insert(dim, "N" if dim == 0 and "N" not in letters("".join(axes)) else "C")
@@ -359,4 +363,12 @@ def _refuse_lost_gradients(result: Any, carriers: Sequence[Carrier]) -> None:
 
 def no_rule(func: Function, args: Any, kwargs: Any) -> Any:
     """The rule of every operation that has none."""
+    if isinstance(func, _COMPILED) or getattr(func, "__module__", "").startswith("torch.jit"):
+        raise NoRuleError(
+            "a scripted, traced or exported module does not call the functions that have rules; pass the "
+            "Python module that it was made from."
+        )
     raise NoRuleError("this operation has no layer-masking rule; give it one with captum_layermask.rule_for.")
+
+
+_COMPILED = (torch.ScriptMethod, torch.ScriptFunction, torch._ops.OpOverload, torch._ops.OpOverloadPacket)

@@ -28,6 +28,8 @@ class Step:
         padded: whether the rim of the hole was filled from its neighbours.
         output: a copy of the first output with 0 in missing cells, where outputs were asked for.
         mask: which cells of the output are visible (bool, N×1×H×W), where outputs were asked for.
+        known: which values of the output belong to cells that are not missing, laid out so that it broadcasts
+            against the output (bool): the mask of anchors, tokens or channels-last maps.
     """
 
     module: str
@@ -38,6 +40,7 @@ class Step:
     padded: bool
     output: Tensor | None = field(default=None, repr=False)
     mask: Tensor | None = field(default=None, repr=False)
+    known: Tensor | None = field(default=None, repr=False)
 
 
 class Trace(Sequence[Step]):
@@ -52,14 +55,15 @@ class Trace(Sequence[Step]):
         carrier = next(instances(result, Carrier), None)
         if carrier is None:
             return
-        output = mask = visible = None
+        output = mask = known = visible = None
         if isinstance(carrier, MaskedMap):
             visible = float(carrier.mask.visible.float().mean())
-            mask = carrier.mask.visible if self._outputs else None
+            if self._outputs:
+                mask, known = carrier.mask.visible, carrier.over(carrier.mask.kept)
         if self._outputs:
             output = (carrier.zeroed() if isinstance(carrier, MaskedMap) else carrier.raw).detach().clone()
         name, shape = function_name(function), tuple(carrier.raw.shape)
-        self._steps.append(Step(run.here(), name, rule, shape, visible, run.padded, output, mask))
+        self._steps.append(Step(run.here(), name, rule, shape, visible, run.padded, output, mask, known))
 
     @overload
     def __getitem__(self, index: int) -> Step: ...

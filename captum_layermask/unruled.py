@@ -32,9 +32,10 @@ MAKERS = _all(
 
 VALUELESS = _all(
     "size dim ndimension numel nelement element_size is_contiguous stride storage_offset "
-    "get_device is_floating_point is_complex is_signed is_same_size len is_inference result_type can_cast"
+    "get_device is_floating_point is_complex is_signed is_same_size len is_inference result_type can_cast "
+    "register_hook retain_grad"
 ) | {getattr(Tensor, name).__get__ for name in _PROPERTIES.split() if hasattr(Tensor, name)}
-"""They tell what a tensor is, not what is in it."""
+"""They tell what a tensor is, or see its gradient, and not what is in it."""
 
 METHODS = {f.__get__: f for f in (getattr(Tensor, name) for name in dir(Tensor)) if inspect.isfunction(f)}
 """Tensor's methods written in Python, which ``torch.compile`` (2.14) looks up as if they were properties."""

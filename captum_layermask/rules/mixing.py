@@ -18,8 +18,9 @@ from captum_layermask.rules.pointwise import stretched
 from captum_layermask.signatures import Function, argument
 
 TOKENS = (
-    "here every position sees every other, as in attention and MLP-mixers, which layer masking cannot mean; "
-    "for a transformer drop tokens instead, or register a rule with captum_layermask.rule_for."
+    "here every position sees every other, as in attention and MLP-mixers, which layer masking cannot mean. "
+    "For a vision transformer drop tokens instead; in a CNN let the masked part end in front of it "
+    "(LayerMaskedForward(model, until=…)), or register a rule with captum_layermask.rule_for."
 )
 
 
