@@ -253,9 +253,9 @@ class MaskedVector(Activation):
             return
         if self.others():
             raise InplaceError(
-                "a map is written into a part of a tensor that holds none; write `tensor[...] = map` instead. A "
-                "detector that lays images into a batch like this can be explained from its backbone on (see "
-                "Detectors in docs/semantics.md)."
+                "a map is written into a part of a tensor that holds none; write `tensor[i] = map` instead. "
+                "A detector that lays images into a batch like this can be explained from its backbone on: see "
+                "docs/semantics.md."
             )
         axes, (rows, columns) = [*source.axes], source.mask.size
         sizes = {"N": len(source.mask.visible), "H": rows, "W": columns}
