@@ -254,7 +254,7 @@ class MaskedVector(Activation):
         if self.others():
             raise InplaceError(
                 "a map is written into a part of a tensor that holds none; write `tensor[i] = map` instead. "
-                "A detector that lays images into a batch like this can be explained from its backbone on: see "
+                "A detector that does so with its images can be explained from its backbone on: see "
                 "docs/semantics.md."
             )
         axes, (rows, columns) = [*source.axes], source.mask.size
