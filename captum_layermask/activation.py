@@ -70,8 +70,8 @@ class Activation(Carrier):
             for carrier in carriers:
                 carrier.uncover()
         if func in MAKERS:
-            args, kwargs = replaced((args, kwargs), Carrier, lambda c: c.raw)
-            return MaskedVector(func(*args, **kwargs).contiguous(), (), run)
+            args, kwargs = replaced((args, kwargs), Carrier, lambda c: c.raw.contiguous())
+            return MaskedVector(func(*args, **kwargs), (), run)
         if kwargs.get("out") is not None:
             result = _written_out(func, args, kwargs)
         else:

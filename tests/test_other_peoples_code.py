@@ -279,6 +279,30 @@ def test_a_standard_deviation_of_one_cell_has_the_gradient_0():
     assert torch.equal(x.grad, torch.zeros_like(x))
 
 
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda y: F.dropout(y, training=True),
+        lambda y: F.dropout(y, training=True, inplace=True),
+        lambda y: F.dropout2d(y, training=True),
+        lambda y: F.rrelu(y, training=True),
+        lambda y: y * (torch.rand_like(y) > 0.5),
+    ],
+)
+def test_with_one_seed_a_visible_cell_draws_the_same_whatever_is_missing(draw):
+    def drawn_from(mask):
+        def network(x):
+            y = conv(x)
+            return draw(y * 0 - 1)
+
+        torch.manual_seed(0)
+        with torch.no_grad():
+            return LayerMaskedForward(Net(network))(X, mask=mask)
+
+    seen = VISIBLE.expand_as(X)
+    assert torch.equal(drawn_from(VISIBLE)[seen], drawn_from(torch.ones_like(VISIBLE))[seen])
+
+
 # registration
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from captum_layermask.activation import MaskedMap
 from captum_layermask.errors import InputError, MaskLostError, TrainingModeError
-from captum_layermask.layout import Axes
+from captum_layermask.layout import NCHW, Axes
 from captum_layermask.mask import Mask
 from captum_layermask.registry import give_rule, rule_for
 from captum_layermask.signatures import Function
@@ -19,12 +19,11 @@ from captum_layermask.trees import instances, replaced
 from captum_layermask.unruled import writes
 
 ONE_OPERAND = (
-    "relu relu6 leaky_relu prelu rrelu elu selu celu gelu silu mish sigmoid logsigmoid hardsigmoid "
+    "relu relu6 leaky_relu prelu elu selu celu gelu silu mish sigmoid logsigmoid hardsigmoid "
     "hardswish hardtanh hardshrink softshrink tanhshrink softplus softsign tanh threshold "
     "square abs neg negative positive sign "
     "sin cos atan asinh erf erfc expit round floor ceil trunc frac "
     "clamp clip clamp_min clamp_max nan_to_num isnan isinf isfinite logical_not bitwise_not "
-    "dropout alpha_dropout feature_alpha_dropout dropout1d dropout2d feature_dropout "
     "clone contiguous detach double half bfloat16 long cpu cuda requires_grad_ "
     "fill zero deg2rad rad2deg sinc sgn signbit isneginf isposinf isreal i0 i0e i1 i1e log_ndtr ndtr "
     "conj conj_physical real imag angle resolve_conj resolve_neg "
@@ -71,6 +70,19 @@ def singular(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) 
     args, kwargs = replaced((args, kwargs), MaskedMap, lambda m: MaskedMap(m.zeroed(), m.mask, m.axes, m.run))
     result = pointwise(function, args, kwargs)
     return result.like(result.zeroed())
+
+
+def drawing(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> MaskedMap:
+    """An operation that draws a random number for every cell, in the order in which they lie in memory.
+
+    That is the plain network's order, so that with one seed a visible cell has the same whatever is missing.
+    """
+    x, *rest = args
+    values = x.raw if x.mask.full or x.axes != NCHW else x.raw.contiguous()
+    result = function(values, *rest, **kwargs)
+    if result is not values or values is x.raw:
+        return x.like(result)
+    return x.like(x.raw.copy_(values))
 
 
 def meeting(maps: Sequence[MaskedMap], shape: Sequence[int]) -> tuple[Mask, Axes]:
@@ -147,6 +159,8 @@ def leaving_with_positions(x: MaskedMap, *args: Any, **kwargs: Any) -> None:
     )
 
 
+DRAWING = "dropout alpha_dropout feature_alpha_dropout dropout1d dropout2d feature_dropout rrelu bernoulli"
+give_rule(drawing, *DRAWING.split())
 give_rule(pointwise, *ONE_OPERAND.split(), *SEVERAL_OPERANDS.split())
 give_rule(singular, *SINGULAR.split())
 
