@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from captum_layermask.arguments import Call, taken_apart
 from captum_layermask.errors import InputError, NothingMissingWarning, TrainingModeError
 from captum_layermask.mask import Mask
 from captum_layermask.missing import visible_pixels
@@ -37,43 +39,48 @@ class RemovalForward(nn.Module, ABC):
         self._calls_without_missing = 0
 
     @abstractmethod
-    def predict(self, image: Tensor, mask: Mask, extra: tuple[Any, ...]) -> Any:
+    def predict(self, image: Tensor, mask: Mask, call: Call) -> Any:
         """Answer with the missing pixels removed.
 
         Args:
             image: N×C×H×W, floating point, 0 in every missing pixel.
             mask: which pixels are there (``mask.visible``, bool, N×1×H×W; ``mask.full`` if all of them are).
-            extra: further positional arguments of the model.
+            call: ``call(model, image)`` calls a model with an image and whatever else it was to be given.
         """
 
     @torch.compiler.disable(recursive=False)
-    def forward(self, x: Tensor, *extra: Any, mask: Tensor | None = None) -> Any:
+    def forward(self, *args: Any, mask: Tensor | None = None, **kwargs: Any) -> Any:
         """Predict with the missing pixels removed.
 
         Args:
-            x: images, N×C×H×W, floating point; pixels equal to ``MISSING`` in every channel are missing.
-            *extra: further positional arguments of the model, handed on untouched.
+            *args: arguments of the model. The first with four dimensions, those without a name before those
+                with one, are the images, N×C×H×W, floating point; pixels equal to ``MISSING`` in every
+                channel are missing. The others are handed on untouched.
             mask: bool or 0/1 (1 = visible), N×1×H×W, N×H×W, 1×1×H×W or H×W; a pixel is missing if
-                either it or ``x`` says so.
+                either it or the image says so. A ``mask`` of the model's own cannot be given by name.
+            **kwargs: as ``args``.
 
         Returns:
             What the model returns.
 
         Raises:
             InputError: an integer image, a mask of another shape or with other values, a pixel that is
-                MISSING in some channels only, an image that holds MISSING and requires gradients.
+                MISSING in some channels only, an image that holds MISSING and requires gradients, another
+                argument that holds MISSING.
             TrainingModeError: a normalisation layer would use or update batch statistics.
         """
-        image, seen = self._split(x, mask)
-        return self.predict(image, seen, extra)
+        return self.predict(*self._split(args, kwargs, mask))
 
     @torch.compiler.disable
-    def _split(self, x: Tensor, mask: Tensor | None) -> tuple[Tensor, Mask]:
-        """The image with 0 in missing pixels, and its mask."""
+    def _split(
+        self, args: Sequence[Any], kwargs: Mapping[str, Any], mask: Tensor | None
+    ) -> tuple[Tensor, Mask, Call]:
+        """The image with 0 in missing pixels, its mask, and the call of the model that it is for."""
         self._check_mode()
+        x, call = taken_apart(args, kwargs)
         visible, everything, held_missing = visible_pixels(x, mask)
         self._count_calls(held_missing or mask is not None)
-        return torch.where(visible, x, 0), Mask(visible, full=everything)
+        return torch.where(visible, x, 0), Mask(visible, full=everything), call
 
     def _check_mode(self) -> None:
         for name, module in self.model.named_modules():

@@ -16,6 +16,7 @@ from torch.utils import _pytree as pytree
 
 import captum_layermask.rules  # noqa: F401  (registers every rule)
 from captum_layermask.activation import Carrier, MaskedMap, Observer, Run, function_name
+from captum_layermask.arguments import Call
 from captum_layermask.errors import (
     InputError,
     MaskLostError,
@@ -55,8 +56,9 @@ class LayerMaskedForward(RemovalForward):
         until: the path of the last module that is masked, such as ``"layer2"``, or the number of operations
             that slide a window (convolutions, pools) that are; from there on the plain network runs, with 0
             in what is missing (Table 3). None masks all of it.
-        max_batch: at most so many images at once; a larger batch runs in parts, which bounds memory. Extra
-            arguments that are tensors with a row for each image are split too. None runs every batch whole.
+        max_batch: at most so many images at once; a larger batch runs in parts, which bounds memory. Tensors
+            among the other arguments that have a row for each image are split too. None runs every batch
+            whole.
 
     Raises:
         InputError: a model that is scripted or no module, or an option out of range.
@@ -118,25 +120,24 @@ class LayerMaskedForward(RemovalForward):
         self._last = threading.local()
 
     @torch.compiler.disable(recursive=False)
-    def predict(self, image: Tensor, mask: Mask, extra: tuple[Any, ...]) -> Any:
+    def predict(self, image: Tensor, mask: Mask, call: Call) -> Any:
         """Answer from the visible pixels alone (see ``RemovalForward.predict``)."""
         n = len(image)
         if self.max_batch is None or n <= self.max_batch:
-            return self._run(image, mask, extra)
+            return self._run(image, mask, call)
         results, vanished = [], []
         for start in range(0, n, self.max_batch):
             part = slice(start, start + self.max_batch)
-            rows = tuple(e[part] if isinstance(e, Tensor) and e.dim() and len(e) == n else e for e in extra)
-            results.append(self._run(image[part], mask.of_images(part), rows))
+            results.append(self._run(image[part], mask.of_images(part), call.of_images(part, n)))
             vanished.append(self._last.vanished)
         self._last.vanished = torch.cat(vanished)
         return joined(results)
 
     def _observed(self, x: Tensor, extra: Any, mask: Tensor | None, observe: Observer | None) -> Any:
-        return self._run(*self._split(x, mask), extra, observe)
+        return self._run(*self._split((x, *extra), {}, mask), observe)
 
     @torch.compiler.disable(recursive=False)
-    def _run(self, image: Tensor, mask: Mask, extra: Any, observe: Observer | None = None) -> Any:
+    def _run(self, image: Tensor, mask: Mask, call: Call, observe: Observer | None = None) -> Any:
         self._last.vanished = None
         path, windows = (self.until, -1) if not isinstance(self.until, int) else (None, self.until)
         model = with_module_rules(self.model, path)
@@ -150,10 +151,10 @@ class LayerMaskedForward(RemovalForward):
         )
         try:
             with torch._dynamo.config.patch(capture_scalar_outputs=True):  # torch.compile: sizes of rings
-                result, arrived = _through(model, image, mask.visible, mask.full, extra, run)
+                result, arrived = _through(model, image, mask.visible, mask.full, call, run)
         except MaskLostError as error:
             if observe is None:
-                raise MaskLostError(f"{error} {self._last_seen(image, mask, extra)}") from None
+                raise MaskLostError(f"{error} {self._last_seen(image, mask, call)}") from None
             raise
         except Exception:
             if run.refusal is not None:  # TorchScript reports it as an error of its own
@@ -164,7 +165,7 @@ class LayerMaskedForward(RemovalForward):
         self._note_vanished(mask.visible, arrived)
         return result
 
-    def _last_seen(self, image: Tensor, mask: Mask, extra: Any) -> str:
+    def _last_seen(self, image: Tensor, mask: Mask, call: Call) -> str:
         """Run once more, noting where the mask was seen last."""
         seen = "It was never seen by an operation."
 
@@ -173,17 +174,17 @@ class LayerMaskedForward(RemovalForward):
             seen = f"It was last seen by {function_name(function)} in {run.whereabouts()}."
 
         with contextlib.suppress(MaskLostError):
-            self._run(image, mask, extra, observe)
+            self._run(image, mask, call, observe)
         return seen
 
-    def trace(self, x: Tensor, *extra: Any, mask: Tensor | None = None, outputs: bool = False) -> Trace:
+    def trace(self, *args: Any, mask: Tensor | None = None, outputs: bool = False, **kwargs: Any) -> Trace:
         """Run once and list every operation: module, function, rule, shape, visible share, padding.
 
         Args:
-            x: as for a call.
-            *extra: as for a call.
+            *args: as for a call.
             mask: as for a call.
             outputs: keep a copy of every output, with 0 in missing cells, and its mask.
+            **kwargs: as for a call.
 
         Returns:
             The steps, in the order they ran.
@@ -192,7 +193,7 @@ class LayerMaskedForward(RemovalForward):
             LayerMaskError: as for a call.
         """
         trace = Trace(outputs)
-        self._observed(x, extra, mask, trace.observe)
+        self._run(*self._split(args, kwargs, mask), trace.observe)
         return trace
 
     @property
@@ -217,13 +218,13 @@ class LayerMaskedForward(RemovalForward):
 
 
 def _through(
-    model: nn.Module, image: Tensor, visible: Tensor, full: bool, extra: Any, run: Run
+    model: nn.Module, image: Tensor, visible: Tensor, full: bool, call: Call, run: Run
 ) -> tuple[Any, Tensor]:
     """The answer to the visible pixels, and for which samples any of them arrived (bool, N).
 
     What ``torch.compile`` makes one graph of: nothing but plain tensors goes in or comes out.
     """
-    output = model(MaskedMap(image, Mask(visible, full=full), NCHW, run), *extra)
+    output = call(model, MaskedMap(image, Mask(visible, full=full), NCHW, run))
     carriers: list[Carrier] = []
     result = unwrapped(output, lambda tensor: _plain(tensor, carriers))
     if not carriers and _has_tensors(result):
