@@ -67,8 +67,8 @@ def taken_apart(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, Ca
     for other, value in named.items():
         if other != place and any(map(_holds_missing, pytree.tree_leaves(value))):
             raise InputError(
-                f"MISSING was found in {_words(other)}, and pixels can be removed from the image alone, which "
-                f"is {_words(place)}; give other inputs baselines of their own: baselines=(MISSING, 0)."
+                f"MISSING was found in {_words(other)}, and pixels can be removed from the image alone, "
+                f"which is {_words(place)}; give other inputs baselines of their own: baselines=(MISSING, 0)."
             )
     return named[place], Call(tuple(args), dict(kwargs), place)
 

@@ -77,7 +77,7 @@ def require_seed(seed: int) -> None:
 
 
 class NothingMissingWarning(UserWarning):
-    """A forward was called many times and never saw a missing pixel."""
+    """A forward was asked about many images and never saw a missing pixel."""
 
 
 class VanishedWarning(UserWarning):

@@ -11,11 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from captum_layermask.arguments import Call, taken_apart
+from captum_layermask.attributions import perturbing, refuse_mixing
 from captum_layermask.errors import InputError, NothingMissingWarning, TrainingModeError
 from captum_layermask.mask import Mask
 from captum_layermask.missing import visible_pixels
 
 CALLS_BEFORE_WARNING = 16
+INTACT_IMAGES_BEFORE_WARNING = 8
 
 
 class RemovalForward(nn.Module, ABC):
@@ -36,7 +38,8 @@ class RemovalForward(nn.Module, ABC):
         if not isinstance(model, nn.Module):
             raise InputError(f"the model must be a torch.nn.Module, not {type(model).__name__}.")
         self.model = model
-        self._calls_without_missing = 0
+        self._calls_without_missing = self._intact_images = 0
+        self._warned_intact = False
 
     @abstractmethod
     def predict(self, image: Tensor, mask: Mask, call: Call) -> Any:
@@ -66,7 +69,7 @@ class RemovalForward(nn.Module, ABC):
         Raises:
             InputError: an integer image, a mask of another shape or with other values, a pixel that is
                 MISSING in some channels only, an image that holds MISSING and requires gradients, another
-                argument that holds MISSING.
+                argument that holds MISSING, Captum's gradient methods or ``NoiseTunnel`` given MISSING.
             TrainingModeError: a normalisation layer would use or update batch statistics.
         """
         return self.predict(*self._split(args, kwargs, mask))
@@ -77,9 +80,10 @@ class RemovalForward(nn.Module, ABC):
     ) -> tuple[Tensor, Mask, Call]:
         """The image with 0 in missing pixels, its mask, and the call of the model that it is for."""
         self._check_mode()
+        refuse_mixing()
         x, call = taken_apart(args, kwargs)
         visible, everything, held_missing = visible_pixels(x, mask)
-        self._count_calls(held_missing or mask is not None)
+        self._note_intact(len(x), held_missing or mask is not None)
         return torch.where(visible, x, 0), Mask(visible, full=everything), call
 
     def _check_mode(self) -> None:
@@ -90,16 +94,30 @@ class RemovalForward(nn.Module, ABC):
                     "statistics; call model.eval() first."
                 )
 
-    def _count_calls(self, something_missing: bool) -> None:
+    def _note_intact(self, images: int, something_missing: bool) -> None:
+        """Warn when MISSING should have arrived: it was forgotten, or lost on the way here."""
         if something_missing:
-            self._calls_without_missing = -1
-        elif self._calls_without_missing >= 0:
-            self._calls_without_missing += 1
-            if self._calls_without_missing == CALLS_BEFORE_WARNING:
-                warnings.warn(
-                    f"{CALLS_BEFORE_WARNING} calls and not one MISSING pixel: was MISSING lost in a "
-                    "normalisation, a resize or a cast before this forward? Put the preprocessing inside: "
-                    f"{type(self).__name__}(nn.Sequential(normalize, model)).",
-                    NothingMissingWarning,
-                    stacklevel=4,
-                )
+            self._calls_without_missing, self._intact_images = -1, 0
+            return
+        method = perturbing()
+        if method is not None:
+            # The images that it explains are shown whole once; of the others each has something to hide.
+            self._intact_images += images
+            if self._intact_images < method.images + INTACT_IMAGES_BEFORE_WARNING:
+                return
+            found = f"{self._intact_images} images for {method.name}"
+            cause = "was baselines=MISSING left out, or MISSING lost"
+        else:
+            self._calls_without_missing += self._calls_without_missing >= 0
+            if self._calls_without_missing < CALLS_BEFORE_WARNING:
+                return
+            found, cause = f"{self._calls_without_missing} calls", "was MISSING lost"
+        if not self._warned_intact:
+            self._warned_intact = True
+            warnings.warn(
+                f"{found} and not one MISSING pixel: {cause} in a normalisation, a resize or a cast before "
+                "this forward? Put the preprocessing inside: "
+                f"{type(self).__name__}(nn.Sequential(normalize, model)).",
+                NothingMissingWarning,
+                stacklevel=4,
+            )

@@ -1,0 +1,80 @@
+"""Which of Captum's methods is asking a forward, read from the call stack: the arguments do not tell."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from captum_layermask.errors import InputError
+from captum_layermask.missing import MISSING
+
+__all__ = ["Perturbing", "perturbing", "refuse_mixing"]
+
+
+@dataclass(frozen=True)
+class Perturbing:
+    """A method that is hiding parts of images.
+
+    Attributes:
+        name: of its class.
+        images: how many it explains.
+    """
+
+    name: str
+    images: int
+
+
+def perturbing() -> Perturbing | None:
+    """Captum's perturbation method that is running on this thread, the outermost; None where none is."""
+    found = None
+    for method, values in _attributions():
+        attr = sys.modules["captum.attr"]
+        if isinstance(method, attr.PerturbationAttribution) and not isinstance(method, attr.LayerAttribution):
+            tensors = [leaf for leaf in pytree.tree_leaves(values.get("inputs")) if isinstance(leaf, Tensor)]
+            found = Perturbing(type(method).__name__, len(tensors[0]) if tensors else 1)
+    return found
+
+
+def refuse_mixing() -> None:
+    """Refuse a method that adds something to MISSING, or a part of it to an image.
+
+    What arrives then holds no MISSING any more. Only Captum's own methods on this thread are seen: a mixture
+    is a very dark picture like others, so that of a loop by hand cannot be told.
+
+    Raises:
+        InputError: a gradient method or ``NoiseTunnel`` was given MISSING.
+    """
+    for method, values in _attributions():
+        attr = sys.modules["captum.attr"]
+        mixes = isinstance(method, (attr.GradientAttribution, attr.NoiseTunnel))
+        if mixes and _holds_missing((values.get("inputs"), values.get("baselines"))):
+            raise InputError(
+                f"{type(method).__name__} mixes MISSING with colours or noise, and a mixture is not missing; "
+                "give it a colour as the baseline and a whole image, or use a perturbation method such as "
+                "FeatureAblation, Occlusion, Lime, KernelShap or ShapleyValueSampling."
+            )
+
+
+def _attributions() -> Iterator[tuple[Any, dict[str, Any]]]:
+    """Captum's methods that are running on this thread, the innermost first, and their variables."""
+    captum = sys.modules.get("captum.attr")
+    frame: FrameType | None = sys._getframe(1) if captum is not None else None
+    while frame is not None:
+        if frame.f_code.co_name == "attribute":
+            values = frame.f_locals
+            if isinstance(values.get("self"), captum.Attribution):  # type: ignore[union-attr]
+                yield values["self"], values
+        frame = frame.f_back
+
+
+def _holds_missing(values: Any) -> bool:
+    return any(
+        bool((leaf == MISSING).any()) if isinstance(leaf, Tensor) else leaf == MISSING
+        for leaf in pytree.tree_leaves(values)
+    )
