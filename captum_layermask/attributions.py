@@ -35,7 +35,9 @@ def perturbing() -> Perturbing | None:
     found = None
     for method, values in _attributions():
         attr = sys.modules["captum.attr"]
-        if isinstance(method, attr.PerturbationAttribution) and not isinstance(method, attr.LayerAttribution):
+        if isinstance(method, attr.LayerAttribution):  # hides what a layer says, not pixels
+            found = None
+        elif isinstance(method, attr.PerturbationAttribution):
             tensors = [leaf for leaf in pytree.tree_leaves(values.get("inputs")) if isinstance(leaf, Tensor)]
             found = Perturbing(type(method).__name__, len(tensors[0]) if tensors else 1)
     return found
