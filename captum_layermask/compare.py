@@ -111,6 +111,7 @@ def compare(
     method: str = "lime",
     classes: int = 2,
     targets: Sequence[int] | None = None,
+    activation: str = "softmax",
     n_samples: int | None = None,
     perturbations_per_eval: int = 16,
     top: int = 10,
@@ -132,6 +133,7 @@ def compare(
         classes: how many of the likeliest to explain; those under ``LEAST_PROBABILITY`` are left out, but
             for the first.
         targets: indices of the classes to explain instead, however unlikely they are.
+        activation: as for ``explain``.
         n_samples: as for ``explain``.
         perturbations_per_eval: images per call of the network.
         top: how many segments (for occlusion, squares) to remove, and to keep, to test an explanation; all of
@@ -158,7 +160,7 @@ def compare(
         )
         for way in ways
     }
-    probabilities = predict(forwards[ways[0]], pixels)[0]
+    probabilities = predict(forwards[ways[0]], pixels, activation)[0]
     likeliest = probabilities.topk(classes).indices.tolist()
     kept = [likeliest[0], *(i for i in likeliest[1:] if probabilities[i] >= LEAST_PROBABILITY)]
     chosen = kept if targets is None else list(dict.fromkeys(targets))
@@ -173,12 +175,13 @@ def compare(
                 categories=categories,
                 method=method,
                 target=target,
+                activation=activation,
                 n_samples=n_samples,
                 perturbations_per_eval=perturbations_per_eval,
                 seed=seed,
                 show_progress=show_progress and target == chosen[0],
             )
-            rows[target, way] = _row(way, forward.forward, explanation, categories, top)
+            rows[target, way] = _row(way, forward.forward, explanation, categories, activation, top)
     return Comparison(
         ways,
         tuple(rows[target, way] for target in chosen for way in ways),
@@ -192,14 +195,19 @@ def marked(title: str, leaks: bool, space: str = " ") -> str:
 
 
 def _row(
-    way: str, forward: RemovalForward, explanation: Explanation, categories: Sequence[str], top: int
+    way: str,
+    forward: RemovalForward,
+    explanation: Explanation,
+    categories: Sequence[str],
+    activation: str,
+    top: int,
 ) -> Row:
     scores = explanation.region_attributions()
     strongest = scores.topk(min(top, len(scores))).indices
     of_strongest = torch.isin(explanation.regions(), strongest)
     visible = torch.cat([torch.ones_like(of_strongest), ~of_strongest, of_strongest])
     probabilities = predict(
-        lambda x: forward(x, mask=visible), explanation.pixels.expand(len(visible), -1, -1, -1)
+        lambda x: forward(x, mask=visible), explanation.pixels.expand(len(visible), -1, -1, -1), activation
     )
     vanished = getattr(forward, "vanished", None)
     answers = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,9 +17,12 @@ from captum_layermask.errors import InputError, UnknownNameError, require_positi
 from captum_layermask.missing import MISSING
 from captum_layermask.names import METHODS
 
-__all__ = ["METHODS", "Explanation", "explain", "predict"]
+__all__ = ["ACTIVATIONS", "METHODS", "Explanation", "explain", "predict"]
 
 _Forward = Callable[[torch.Tensor], torch.Tensor]
+
+ACTIVATIONS: dict[str, _Forward] = {"softmax": partial(torch.softmax, dim=1), "sigmoid": torch.sigmoid}
+"""What makes probabilities of logits."""
 
 
 @dataclass(frozen=True)
@@ -79,26 +83,50 @@ class Explanation:
 
 
 @torch.no_grad()
-def predict(forward: _Forward, pixels: torch.Tensor) -> torch.Tensor:
-    """Probabilities of the classes: softmax of the logits that ``forward`` returns.
+def predict(forward: _Forward, pixels: torch.Tensor, activation: str = "softmax") -> torch.Tensor:
+    """Probabilities of the classes: softmax of the logits that ``forward`` returns, or their sigmoid.
 
     Args:
         forward: N×3×H×W → logits N×classes.
         pixels: float N×3×H×W.
+        activation: a key of ``ACTIVATIONS``: ``"softmax"`` where one class of several is right, ``"sigmoid"``
+            where each class is right or not by itself (several labels, or the single logit of yes or no).
+            The shape of several logits does not tell which.
 
     Returns:
-        Float N×classes, each row adds up to 1.
+        Float N×classes; with softmax each row adds up to 1.
 
     Raises:
-        InputError: ``forward`` returns anything else than one row of logits per image.
+        UnknownNameError: there is no such activation.
+        InputError: ``forward`` returns anything else than one row of logits per image, a single number for
+            softmax, whose softmax is always 1, or probabilities, whose softmax is not theirs.
     """
+    if activation not in ACTIVATIONS:
+        raise UnknownNameError("activation", activation, ACTIVATIONS, f"Give {' or '.join(ACTIVATIONS)}.")
     logits = forward(pixels)
     if not isinstance(logits, torch.Tensor) or logits.dim() != 2:
         shape = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
         raise InputError(
             f"the network returned {shape} where N×classes logits are needed; give a classifier."
         )
-    return logits.softmax(dim=1)
+    if activation == "softmax":
+        _check_for_softmax(logits)
+    return ACTIVATIONS[activation](logits)
+
+
+def _check_for_softmax(logits: torch.Tensor) -> None:
+    if logits.shape[1] == 1:
+        raise InputError(
+            "the network returned a single number for an image, whose softmax is always 1; if it is the "
+            "logit of yes or no give activation='sigmoid', and explain a regression with Captum's own classes: "
+            "FeatureAblation(forward).attribute(image, baselines=MISSING)."
+        )
+    sums = logits.double().sum(dim=1)
+    if len(logits) and bool((logits >= 0).all() & ((sums - 1).abs() < 1e-3).all()):
+        raise InputError(
+            "the network returned probabilities where logits are needed, and their softmax would flatten "
+            "them; leave out its softmax, or give lambda x: forward(x).log()."
+        )
 
 
 @torch.no_grad()
@@ -111,6 +139,7 @@ def explain(
     method: str = "lime",
     target: int | None = None,
     baselines: float = MISSING,
+    activation: str = "softmax",
     n_samples: int | None = None,
     perturbations_per_eval: int = 16,
     seed: int = 0,
@@ -118,7 +147,7 @@ def explain(
 ) -> Explanation:
     """Attribute the probability of a class to the segments of an image.
 
-    The softmax probability is explained, not the logit, as LIME does. Lime is fitted with ridge
+    The probability is explained, not the logit, as LIME does. Lime is fitted with ridge
     regression (penalty 1, as in the ``lime`` package), since Captum's default, a lasso made for
     logits, sets most coefficients of a probability to zero. Occlusion slides a square of a
     segment's average area by half its side, so each square of that stride has a value of its own.
@@ -131,6 +160,7 @@ def explain(
         method: a key of ``METHODS``.
         target: index of the class to explain; None takes the likeliest.
         baselines: value that ``forward`` understands as a removed pixel.
+        activation: what makes probabilities of the logits, as for ``predict``.
         n_samples: perturbed images for ``lime`` and ``kernel-shap``, random orders of the
             segments (each costs one call per segment) for ``shapley-sampling``; None takes the
             default of ``METHODS``.
@@ -142,9 +172,9 @@ def explain(
         The attributions, in units of probability, with what they explain.
 
     Raises:
-        UnknownNameError: there is no such method.
+        UnknownNameError: there is no such method or activation.
         InputError: shapes do not fit, ``target`` is out of range, a count is below 1, ``seed`` is beyond
-            64 bits, or ``n_samples`` is given to a method that draws none.
+            64 bits, or ``n_samples`` is given to a method that draws none; or what ``predict`` refuses.
 
     Source: Captum's ``Lime``, ``KernelShap``, ``FeatureAblation``, ``Occlusion`` and
     ``ShapleyValueSampling``, whose classes are called.
@@ -152,7 +182,7 @@ def explain(
     samples = _check_sampling(method, n_samples, perturbations_per_eval)
     require_seed(seed)
     _check_image(pixels, segments)
-    probabilities = predict(forward, pixels)[0]
+    probabilities = predict(forward, pixels, activation)[0]
     if len(categories) != len(probabilities):
         raise InputError(
             f"the network has {len(probabilities)} classes but {len(categories)} names were "
@@ -183,7 +213,7 @@ def explain(
     options["show_progress"] = show_progress and method != "occlusion"
 
     def probability(x: torch.Tensor) -> torch.Tensor:
-        answers = predict(forward, x)
+        answers = predict(forward, x, activation)
         progress.update(len(x))
         return answers
 

@@ -94,7 +94,7 @@ def test_what_is_not_forgotten_is_no_reason_to_warn(forward, images, per_eval):
 
 def test_methods_that_hide_nothing_of_an_image_are_no_reason_to_warn(forward):
     assert not warned(lambda: [Saliency(forward).attribute(IMAGES, target=1) for _ in range(5)])
-    wide = nn.Sequential(forward, nn.Linear(4, 12))
+    wide = nn.Sequential(LayerMaskedForward(forward.model), nn.Linear(4, 9))
     assert not warned(lambda: LayerFeatureAblation(wide, wide[1]).attribute(IMAGES[:1], target=1))
 
 
