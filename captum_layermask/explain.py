@@ -118,8 +118,8 @@ def _check_for_softmax(logits: torch.Tensor) -> None:
     if logits.shape[1] == 1:
         raise InputError(
             "the network returned a single number for an image, whose softmax is always 1; if it is the "
-            "logit of yes or no give activation='sigmoid', and explain a regression with Captum's own classes: "
-            "FeatureAblation(forward).attribute(image, baselines=MISSING)."
+            "logit of yes or no give activation='sigmoid', and explain a regression with Captum's own "
+            "classes, FeatureAblation(forward).attribute(image, baselines=MISSING)."
         )
     sums = logits.double().sum(dim=1)
     if len(logits) and bool((logits >= 0).all() & ((sums - 1).abs() < 1e-3).all()):

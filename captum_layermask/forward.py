@@ -15,16 +15,17 @@ from captum_layermask.attributions import perturbing, refuse_mixing
 from captum_layermask.errors import InputError, NothingMissingWarning, TrainingModeError
 from captum_layermask.mask import Mask
 from captum_layermask.missing import visible_pixels
+from captum_layermask.mode import Wrapper
 
 CALLS_BEFORE_WARNING = 16
 INTACT_IMAGES_BEFORE_WARNING = 8
 
 
-class RemovalForward(nn.Module, ABC):
+class RemovalForward(Wrapper, ABC):
     """Base of the ways to remove pixels: each is a function of an image, some of whose pixels are missing.
 
     A subclass says in ``predict`` what the model answers when those pixels are removed. All of them can be
-    Captum's ``forward_func`` with ``baselines=MISSING``.
+    Captum's ``forward_func`` with ``baselines=MISSING``. Whether it is in training mode is said by the model.
 
     Args:
         model: the network whose prediction is asked.

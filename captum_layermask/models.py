@@ -18,6 +18,7 @@ from torchvision.transforms.v2 import functional
 from captum_layermask.colors import Colors
 from captum_layermask.errors import InputError, LayerMaskError, UnknownNameError
 from captum_layermask.images import as_rgb
+from captum_layermask.mode import Wrapper
 
 __all__ = ["LoadedModel", "ModelUnavailableError", "Normalize", "find_class", "load_model"]
 
@@ -47,10 +48,17 @@ class Normalize(nn.Module):
         super().__init__()
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1))
+        self.eval()  # it is the same in both modes
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         """Map N×C×H×W pixels in [0, 1] to the range that the network was trained on."""
         return (pixels - self.mean) / self.std
+
+
+class _Normalized(Wrapper, nn.Sequential):
+    """A normalisation and the network behind it, in the mode of the latter."""
+
+    inside = "1"
 
 
 @dataclass(frozen=True)
@@ -74,7 +82,7 @@ class LoadedModel:
     @property
     def network(self) -> nn.Module:
         """The model with its normalisation inside: N×3×H×W in [0, 1] → logits N×classes."""
-        return nn.Sequential(self.normalize, self.model)
+        return _Normalized(self.normalize, self.model)
 
     @property
     def colors(self) -> Colors:
