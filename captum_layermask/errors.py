@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copyreg
 import difflib
 from collections.abc import Collection, Iterable
+from typing import Any
 
 
 class LayerMaskError(Exception):
@@ -55,6 +57,10 @@ class UnknownNameError(LayerMaskError, ValueError):
         offer = ", ".join(repr(spelled[n]) for n in near)
         message = f"unknown {kind} {name!r}" + (f"; did you mean {offer}?" if offer else ".")
         super().__init__(f"{message} {hint}".strip())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travels as its sentence; a process pool breaks where it cannot make an error anew."""
+        return copyreg.__newobj__, (type(self), *self.args), vars(self)  # type: ignore[attr-defined]
 
 
 def require_known(kind: str, names: Iterable[str], known: Collection[str]) -> None:

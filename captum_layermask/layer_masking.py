@@ -7,7 +7,7 @@ import copy
 import dataclasses
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -124,21 +124,38 @@ class LayerMaskedForward(RemovalForward):
         """Answer from the visible pixels alone (see ``RemovalForward.predict``)."""
         n = len(image)
         if self.max_batch is None or n <= self.max_batch:
-            return self._run(image, mask, call)
-        results, vanished = [], []
+            return self._whole(image, mask, call)
+        results, arrived = [], []
         for start in range(0, n, self.max_batch):
             part = slice(start, start + self.max_batch)
-            results.append(self._run(image[part], mask.of_images(part), call.of_images(part, n)))
-            vanished.append(self._last.vanished)
-        self._last.vanished = torch.cat(vanished)
-        return joined(results)
+            result, rows = self._run(image[part], mask.of_images(part), call.of_images(part, n))
+            results.append(result)
+            arrived.append(rows)
+        whole = joined(results)
+        self._note_vanished(mask.visible, torch.cat(arrived))
+        return whole
+
+    @torch.compiler.disable
+    def _split(
+        self, args: Sequence[Any], kwargs: Mapping[str, Any], mask: Tensor | None
+    ) -> tuple[Tensor, Mask, Call]:
+        self._last.vanished = None  # a call that fails leaves nothing of the one before
+        return super()._split(args, kwargs, mask)
 
     def _observed(self, x: Tensor, extra: Any, mask: Tensor | None, observe: Observer | None) -> Any:
-        return self._run(*self._split((x, *extra), {}, mask), observe)
+        return self._whole(*self._split((x, *extra), {}, mask), observe)
 
     @torch.compiler.disable(recursive=False)
-    def _run(self, image: Tensor, mask: Mask, call: Call, observe: Observer | None = None) -> Any:
-        self._last.vanished = None
+    def _whole(self, image: Tensor, mask: Mask, call: Call, observe: Observer | None = None) -> Any:
+        result, arrived = self._run(image, mask, call, observe)
+        self._note_vanished(mask.visible, arrived)
+        return result
+
+    @torch.compiler.disable(recursive=False)
+    def _run(
+        self, image: Tensor, mask: Mask, call: Call, observe: Observer | None = None
+    ) -> tuple[Any, Tensor]:
+        """The answer, and for which samples a visible pixel arrived at it (bool, N)."""
         path, windows = (self.until, -1) if not isinstance(self.until, int) else (None, self.until)
         model = with_module_rules(self.model, path)
         run = Run(
@@ -151,7 +168,7 @@ class LayerMaskedForward(RemovalForward):
         )
         try:
             with torch._dynamo.config.patch(capture_scalar_outputs=True):  # torch.compile: sizes of rings
-                result, arrived = _through(model, image, mask.visible, mask.full, call, run)
+                return _through(model, image, mask.visible, mask.full, call, run)
         except MaskLostError as error:
             if observe is None:
                 raise MaskLostError(f"{error} {self._last_seen(image, mask, call)}") from None
@@ -162,8 +179,6 @@ class LayerMaskedForward(RemovalForward):
             raise
         finally:
             run.over = True
-        self._note_vanished(mask.visible, arrived)
-        return result
 
     def _last_seen(self, image: Tensor, mask: Mask, call: Call) -> str:
         """Run once more, noting where the mask was seen last."""
@@ -193,20 +208,21 @@ class LayerMaskedForward(RemovalForward):
             LayerMaskError: as for a call.
         """
         trace = Trace(outputs)
-        self._run(*self._split(args, kwargs, mask), trace.observe)
+        self._whole(*self._split(args, kwargs, mask), trace.observe)
         return trace
 
     @property
     def vanished(self) -> Tensor | None:
         """Which samples of this thread's last call had visible pixels but lost them all on the way.
 
-        Bool, N; None before the first call. Their prediction is the head's answer to "no evidence".
+        Bool, N; None before the first call and after one that failed. Their prediction is the head's answer
+        to "no evidence".
         """
         return getattr(self._last, "vanished", None)
 
     @torch.compiler.disable
     def _note_vanished(self, visible: Tensor, arrived: Tensor) -> None:
-        self._last.vanished = vanished = visible.flatten(1).any(1) & ~arrived
+        vanished = visible.flatten(1).any(1) & ~arrived
         if not self._warned_vanished and bool(vanished.any()):
             self._warned_vanished = True
             warnings.warn(
@@ -215,6 +231,7 @@ class LayerMaskedForward(RemovalForward):
                 VanishedWarning,
                 stacklevel=3,
             )
+        self._last.vanished = vanished
 
 
 def _through(

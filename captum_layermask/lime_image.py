@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import torch
 from lime.lime_image import LimeImageExplainer
@@ -22,6 +25,16 @@ class FastLimeImageExplainer(LimeImageExplainer):  # type: ignore[misc]
     it is given must be an ``ImageClassifier``. With ``hide_color=MISSING`` pixels are removed, with another
     colour, or None (the mean of the segment), they are painted, as lime does.
     """
+
+    def __init__(
+        self,
+        kernel_width: float = 0.25,
+        kernel: Callable[[np.ndarray, float], np.ndarray] | None = None,
+        *args: Any,
+        **kwargs: Any,
+    ) -> None:
+        # lime's default is the same function, but a local one, which cannot be pickled
+        super().__init__(kernel_width, kernel or _exponential, *args, **kwargs)
 
     def data_labels(
         self,
@@ -72,3 +85,9 @@ class FastLimeImageExplainer(LimeImageExplainer):  # type: ignore[misc]
                 labels.append(classifier_fn.mixed(x, hidden, rows[:, None, ids]))
                 bar.update(len(rows))
         return data, np.concatenate(labels)
+
+
+def _exponential(distance: np.ndarray, kernel_width: float) -> np.ndarray:
+    """What a sample at this distance from the whole image weighs."""
+    weight: np.ndarray = np.exp(-((distance / kernel_width) ** 2) / 2)
+    return weight
