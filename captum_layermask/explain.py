@@ -16,6 +16,8 @@ from tqdm.auto import tqdm
 from captum_layermask.errors import InputError, UnknownNameError, require_positive, require_seed
 from captum_layermask.missing import MISSING
 from captum_layermask.names import METHODS
+from captum_layermask.segments import require_numbered
+from captum_layermask.targets import class_index
 
 __all__ = ["ACTIVATIONS", "METHODS", "Explanation", "explain", "predict"]
 
@@ -137,7 +139,7 @@ def explain(
     *,
     categories: Sequence[str],
     method: str = "lime",
-    target: int | None = None,
+    target: int | str | None = None,
     baselines: float = MISSING,
     activation: str = "softmax",
     n_samples: int | None = None,
@@ -158,7 +160,7 @@ def explain(
         segments: LongTensor 1×1×H×W, ids from 0 (see ``segments.py``).
         categories: one name per class.
         method: a key of ``METHODS``.
-        target: index of the class to explain; None takes the likeliest.
+        target: index or name of the class to explain; None takes the likeliest.
         baselines: value that ``forward`` understands as a removed pixel.
         activation: what makes probabilities of the logits, as for ``predict``.
         n_samples: perturbed images for ``lime`` and ``kernel-shap``, random orders of the
@@ -172,25 +174,24 @@ def explain(
         The attributions, in units of probability, with what they explain.
 
     Raises:
-        UnknownNameError: there is no such method or activation.
-        InputError: shapes do not fit, ``target`` is out of range, a count is below 1, ``seed`` is beyond
-            64 bits, or ``n_samples`` is given to a method that draws none; or what ``predict`` refuses.
+        UnknownNameError: there is no such method, activation or class.
+        InputError: shapes do not fit, segment ids have gaps (``segments.renumbered``), ``target`` is not one
+            class, a count is below 1, ``seed`` is beyond 64 bits, or ``n_samples`` is given to a method that
+            draws none; or what ``predict`` refuses.
 
     Source: Captum's ``Lime``, ``KernelShap``, ``FeatureAblation``, ``Occlusion`` and
     ``ShapleyValueSampling``, whose classes are called.
     """
     samples = _check_sampling(method, n_samples, perturbations_per_eval)
     require_seed(seed)
-    _check_image(pixels, segments)
+    check_image(pixels, segments)
     probabilities = predict(forward, pixels, activation)[0]
     if len(categories) != len(probabilities):
         raise InputError(
             f"the network has {len(probabilities)} classes but {len(categories)} names were "
             "given; give one name per class."
         )
-    index = int(probabilities.argmax()) if target is None else target
-    if not 0 <= index < len(categories):
-        raise InputError(f"there is no class {index}; give an index from 0 to {len(categories) - 1}.")
+    index = int(probabilities.argmax()) if target is None else class_index(target, categories)
     options: dict[str, Any] = {
         "baselines": baselines,
         "target": index,
@@ -281,13 +282,19 @@ def _check_sampling(method: str, n_samples: int | None, perturbations_per_eval: 
     return default if n_samples is None else n_samples
 
 
-def _check_image(pixels: torch.Tensor, segments: torch.Tensor) -> None:
-    if pixels.dim() != 4 or pixels.shape[0] != 1:
-        raise InputError(f"pixels have shape {tuple(pixels.shape)}; give one image, 1×3×H×W.")
-    if segments.shape != (1, 1, *pixels.shape[2:]) or segments.dtype != torch.long:
+def check_image(pixels: Any, segments: Any) -> None:
+    """Refuse what is no image, 1×C×H×W, or are no segments of it."""
+    if not isinstance(pixels, torch.Tensor) or pixels.dim() != 4 or pixels.shape[0] != 1:
+        raise InputError(f"the pixels are {_kind(pixels)}; give one image, a tensor 1×3×H×W.")
+    shape = (1, 1, *pixels.shape[2:])
+    if not isinstance(segments, torch.Tensor) or segments.shape != shape or segments.dtype != torch.long:
         raise InputError(
-            f"segments are {segments.dtype} of shape {tuple(segments.shape)}; give a LongTensor "
-            f"of shape {(1, 1, *pixels.shape[2:])}, as the functions in segments.py return."
+            f"the segments are {_kind(segments)}; give a LongTensor of shape {shape}, as the functions in "
+            "segments.py return."
         )
-    if int(segments.min()) < 0 or int(segments.flatten().bincount().min()) == 0:
-        raise InputError("segment ids have gaps; number the segments 0, 1, 2 … without any.")
+    require_numbered(segments)
+
+
+def _kind(value: Any) -> str:
+    name = getattr(value, "dtype", type(value).__name__)
+    return f"{name} of shape {tuple(value.shape)}" if hasattr(value, "shape") else str(name)

@@ -114,8 +114,13 @@ def require_floats(images: np.ndarray) -> None:
         images: of any shape.
 
     Raises:
-        InputError: the images are not floating point.
+        InputError: the images are no array, or not floating point.
     """
+    if not isinstance(images, np.ndarray):
+        raise InputError(
+            f"the images must be a NumPy array, N×H×W×C, not {type(images).__name__}; a tensor, N×C×H×W, "
+            "goes to the forward itself."
+        )
     if not np.issubdtype(images.dtype, np.floating):
         raise InputError(
             f"the image must be floating point, not {images.dtype}, which would turn MISSING into 0; "

@@ -12,6 +12,7 @@ from tqdm.auto import tqdm
 
 from captum_layermask.errors import InputError
 from captum_layermask.image_classifier import ImageClassifier
+from captum_layermask.segments import require_numbered
 
 __all__ = ["FastLimeImageExplainer"]
 
@@ -67,12 +68,8 @@ class FastLimeImageExplainer(LimeImageExplainer):  # type: ignore[misc]
         """
         if not isinstance(classifier_fn, ImageClassifier):
             raise InputError("give an ImageClassifier(forward) as classifier_fn; masks go to its forward.")
-        n_features = len(np.unique(segments))
-        if segments.min() != 0 or segments.max() != n_features - 1:
-            raise InputError(
-                f"the {n_features} segments have ids from {segments.min()} to {segments.max()}, where lime "
-                "numbers them 0, 1, 2 …; for scikit-image's slic, set start_label=0."
-            )
+        require_numbered(segments)
+        n_features = int(segments.max()) + 1
         x, hidden = (classifier_fn.tensor(pixels[None]) for pixels in (image, fudged_image))
         data = self.random_state.randint(0, 2, num_samples * n_features).reshape(num_samples, n_features)
         data[0] = 1
