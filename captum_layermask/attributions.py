@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any
+from weakref import WeakSet
 
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from captum_layermask.errors import InputError
+from captum_layermask.errors import FewSamplesWarning, InputError
 from captum_layermask.missing import MISSING
 
-__all__ = ["Perturbing", "perturbing", "refuse_mixing"]
+__all__ = ["Perturbing", "note_samples", "perturbing", "refuse_mixing", "warn_if_few"]
+
+#: Attributions that have been warned about, each once.
+_warned: WeakSet[Any] = WeakSet()
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,29 @@ def refuse_mixing() -> None:
                 "give it a colour as the baseline and a whole image, or use a perturbation method such as "
                 "FeatureAblation, Occlusion, Lime, KernelShap or ShapleyValueSampling."
             )
+
+
+def note_samples() -> None:
+    """Warn if Captum's ``Lime`` or ``KernelShap`` is running on this thread with too few samples."""
+    for method, values in _attributions():
+        if isinstance(method, sys.modules["captum.attr"].LimeBase) and method not in _warned:
+            # The user's own call does not hold the number of segments; a call beneath it does.
+            segments = values.get("kwargs", {}).get("num_interp_features", 0)
+            if warn_if_few(values["n_samples"], segments):
+                _warned.add(method)
+
+
+def warn_if_few(samples: int, segments: int) -> bool:
+    """Warn, and say so, if a model of so many segments is fitted to fewer than twice as many samples."""
+    few = samples < 2 * segments
+    if few:
+        warnings.warn(
+            f"{samples} samples for {segments} segments: with fewer than two for each, chance draws much of "
+            f"the map; take at least {2 * segments} samples, or fewer segments.",
+            FewSamplesWarning,
+            stacklevel=2,
+        )
+    return few
 
 
 def _attributions() -> Iterator[tuple[Any, dict[str, Any]]]:

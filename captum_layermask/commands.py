@@ -106,6 +106,8 @@ def explain(
             seed=seed,
             show_progress=True,
         )
+    if explanation.stability is not None:
+        typer.echo(f"stability {explanation.stability:.2f}: rank correlation of two halves of the samples")
     typer.echo(f"explained {explanation.label!r}")
     way = REMOVALS[missing]
     return plot_explanation(explanation, marked(way.title, way.leaks))

@@ -87,14 +87,14 @@ class Comparison:
         return [self.rows[start : start + count] for start in range(0, len(self.rows), count)]
 
     def table(self) -> str:
-        """A line for each row: probabilities of the class and predictions, to print."""
+        """A line for each row, to print: probabilities of the class, predictions, ``stability``."""
         top = len(self.rows[0].strongest)
-        lines = [["class", "missing", "intact", f"top {top} removed", f"top {top} kept"]]
+        lines = [["class", "missing", "intact", f"top {top} removed", f"top {top} kept", "stability"]]
         for row in self.rows:
-            label = shortened(row.explanation.label, 30)
-            lines.append(
-                [label, marked(row.title, row.leaks), *map(_in_words, (row.intact, row.removed, row.kept))]
-            )
+            label, stability = shortened(row.explanation.label, 30), row.explanation.stability
+            answers = map(_in_words, (row.intact, row.removed, row.kept))
+            agreement = "–" if stability is None else f"{stability:.2f}"
+            lines.append([label, marked(row.title, row.leaks), *answers, agreement])
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         return "\n".join(
             "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()

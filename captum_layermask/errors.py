@@ -90,5 +90,9 @@ class VanishedWarning(UserWarning):
     """A sample had visible pixels, but none of them reached the head of the network."""
 
 
+class FewSamplesWarning(UserWarning):
+    """An attribution is fitted to so few samples that its map is one of them rather than of the image."""
+
+
 class PictureWarning(UserWarning):
     """A picture file holds more than what is seen: transparency, or several frames."""

@@ -13,10 +13,12 @@ from captum._utils.models.linear_model import SkLearnRidge
 from captum.attr import FeatureAblation, KernelShap, Lime, Occlusion, ShapleyValueSampling
 from tqdm.auto import tqdm
 
+from captum_layermask.attributions import note_samples
 from captum_layermask.errors import InputError, UnknownNameError, require_positive, require_seed
 from captum_layermask.missing import MISSING
 from captum_layermask.names import METHODS
-from captum_layermask.segments import require_numbered
+from captum_layermask.sampling import averaged, fitted
+from captum_layermask.segments import region_means, require_numbered
 from captum_layermask.targets import class_index
 
 __all__ = ["ACTIVATIONS", "METHODS", "Explanation", "explain", "predict"]
@@ -41,6 +43,9 @@ class Explanation:
         probability: what the network gives that class on the intact image, in [0, 1].
         method: a key of ``METHODS``.
         top5: names and probabilities of the five likeliest classes, best first.
+        stability: rank correlation, from −1 to 1, of the attributions by one half of the samples and by the
+            other; that by all of them is steadier than this. Near 0, the map is one of the samples, not of
+            the image. None for methods that draw none, for a single sample, and where nothing is ranked.
     """
 
     pixels: torch.Tensor
@@ -51,10 +56,11 @@ class Explanation:
     probability: float
     method: str
     top5: tuple[tuple[str, float], ...]
+    stability: float | None = None
 
     def segment_attributions(self) -> torch.Tensor:
         """Average the attributions over each segment: float K, entry i for segment i."""
-        return self._averages(self.segments)
+        return region_means(self.attributions, self.segments)
 
     @property
     def region_name(self) -> str:
@@ -76,12 +82,7 @@ class Explanation:
 
     def region_attributions(self) -> torch.Tensor:
         """Average the attributions over each region: float K, entry i for region i."""
-        return self._averages(self.regions())
-
-    def _averages(self, regions: torch.Tensor) -> torch.Tensor:
-        ids = regions.flatten()
-        sums = torch.zeros(int(ids.max()) + 1, device=ids.device, dtype=self.attributions.dtype)
-        return sums.index_add(0, ids, self.attributions.flatten()) / ids.bincount()
+        return region_means(self.attributions, self.regions())
 
 
 @torch.no_grad()
@@ -185,6 +186,8 @@ def explain(
     samples = _check_sampling(method, n_samples, perturbations_per_eval)
     require_seed(seed)
     check_image(pixels, segments)
+    if method == "kernel-shap" and not segments.any():
+        raise InputError("kernel SHAP needs at least 2 segments, and the image is a single one.")
     probabilities = predict(forward, pixels, activation)[0]
     if len(categories) != len(probabilities):
         raise InputError(
@@ -204,23 +207,24 @@ def explain(
     else:
         options["feature_mask"] = segments
 
-    # Captum counts a window of occlusion for each pixel and channel; the truth is far fewer.
+    images = _image_count(method, pixels, options)
     progress = tqdm(
-        total=1 + _window_count(pixels, options) if method == "occlusion" else 0,
-        desc="Occlusion attribution",
+        total=images,
+        desc=f"{METHODS[method][0].capitalize()} attribution",
         unit="image",
-        disable=not show_progress or method != "occlusion",
+        disable=not show_progress or images is None,
     )
-    options["show_progress"] = show_progress and method != "occlusion"
+    options["show_progress"] = show_progress and images is None
 
     def probability(x: torch.Tensor) -> torch.Tensor:
+        note_samples()
         answers = predict(forward, x, activation)
         progress.update(len(x))
         return answers
 
     with progress, torch.random.fork_rng():
         torch.manual_seed(seed)
-        attributions = _attribution(method, probability).attribute(pixels, **options)
+        attributions, stability = _attributed(method, probability, pixels, options)
     best = probabilities.topk(min(5, len(probabilities)))
     return Explanation(
         pixels=pixels,
@@ -231,19 +235,22 @@ def explain(
         probability=float(probabilities[index]),
         method=method,
         top5=tuple((categories[int(i)], float(p)) for p, i in zip(best.values, best.indices, strict=True)),
+        stability=stability,
     )
 
 
-def _attribution(method: str, forward: _Forward) -> Any:
+def _attributed(
+    method: str, forward: _Forward, pixels: torch.Tensor, options: Mapping[str, Any]
+) -> tuple[torch.Tensor, float | None]:
+    """The attributions, 1×C×H×W, and how far two halves of the samples agree."""
     if method == "lime":
-        return Lime(forward, interpretable_model=SkLearnRidge(alpha=1.0))
-    classes = {
-        "kernel-shap": KernelShap,
-        "feature-ablation": FeatureAblation,
-        "occlusion": Occlusion,
-        "shapley-sampling": ShapleyValueSampling,
-    }
-    return classes[method](forward)
+        return fitted(Lime(forward, interpretable_model=SkLearnRidge(alpha=1.0)), pixels, **options)
+    if method == "kernel-shap":
+        return fitted(KernelShap(forward), pixels, **options)
+    if method == "shapley-sampling":
+        return averaged(ShapleyValueSampling(forward), pixels, **options)
+    classes = {"feature-ablation": FeatureAblation, "occlusion": Occlusion}
+    return classes[method](forward).attribute(pixels, **options), None
 
 
 def _occlusion_window(segments: torch.Tensor) -> tuple[int, int]:
@@ -266,9 +273,15 @@ def _occlusion_windows(pixels: torch.Tensor, segments: torch.Tensor) -> dict[str
     }
 
 
-def _window_count(pixels: torch.Tensor, windows: Mapping[str, Any]) -> int:
-    sizes = zip(pixels.shape[1:], windows["sliding_window_shapes"], windows["strides"], strict=True)
-    return math.prod(1 + math.ceil((side - size) / stride) for side, size, stride in sizes)
+def _image_count(method: str, pixels: torch.Tensor, options: Mapping[str, Any]) -> int | None:
+    """How many images the forward is given where Captum's own progress bar would be wrong, else None."""
+    if method == "occlusion":  # Captum counts a window for each pixel and channel; the truth is far fewer
+        sizes = zip(pixels.shape[1:], options["sliding_window_shapes"], options["strides"], strict=True)
+        return 1 + math.prod(1 + math.ceil((side - size) / stride) for side, size, stride in sizes)
+    if method == "shapley-sampling":  # two calls of Captum's, each of which begins with the empty image
+        samples = options["n_samples"]
+        return min(2, samples) + samples * (int(options["feature_mask"].max()) + 1)
+    return None
 
 
 def _check_sampling(method: str, n_samples: int | None, perturbations_per_eval: int) -> int | None:

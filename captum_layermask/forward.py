@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from captum_layermask.arguments import Call, taken_apart
-from captum_layermask.attributions import perturbing, refuse_mixing
+from captum_layermask.attributions import note_samples, perturbing, refuse_mixing
 from captum_layermask.errors import InputError, NothingMissingWarning, TrainingModeError
 from captum_layermask.mask import Mask
 from captum_layermask.missing import visible_pixels
@@ -82,6 +82,7 @@ class RemovalForward(Wrapper, ABC):
         """The image with 0 in missing pixels, its mask, and the call of the model that it is for."""
         self._check_mode()
         refuse_mixing()
+        note_samples()
         x, call = taken_apart(args, kwargs)
         visible, everything, held_missing = visible_pixels(x, mask)
         self._note_intact(len(x), held_missing or mask is not None)

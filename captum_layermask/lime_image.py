@@ -10,6 +10,7 @@ import torch
 from lime.lime_image import LimeImageExplainer
 from tqdm.auto import tqdm
 
+from captum_layermask.attributions import warn_if_few
 from captum_layermask.errors import InputError
 from captum_layermask.image_classifier import ImageClassifier
 from captum_layermask.segments import require_numbered
@@ -70,6 +71,7 @@ class FastLimeImageExplainer(LimeImageExplainer):  # type: ignore[misc]
             raise InputError("give an ImageClassifier(forward) as classifier_fn; masks go to its forward.")
         require_numbered(segments)
         n_features = int(segments.max()) + 1
+        warn_if_few(num_samples, n_features)
         x, hidden = (classifier_fn.tensor(pixels[None]) for pixels in (image, fudged_image))
         data = self.random_state.randint(0, 2, num_samples * n_features).reshape(num_samples, n_features)
         data[0] = 1

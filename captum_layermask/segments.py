@@ -12,7 +12,7 @@ from skimage import segmentation
 
 from captum_layermask.errors import InputError
 
-__all__ = ["SEGMENTERS", "grid", "quickshift", "renumbered", "require_numbered", "slic"]
+__all__ = ["SEGMENTERS", "grid", "quickshift", "region_means", "renumbered", "require_numbered", "slic"]
 
 #: Segments that quickshift finds in a photo of P pixels are about P / (90 · kernel_size²).
 _QUICKSHIFT_PIXELS_PER_KERNEL_AREA = 90.0
@@ -132,6 +132,13 @@ def require_numbered(segments: torch.Tensor | np.ndarray) -> None:
             f"the {len(ids)} segments have ids from {ids[0]} to {ids[-1]}, where 0, 1, 2 … without gaps are "
             "needed; give renumbered(segments), which is in captum_layermask.segments."
         )
+
+
+def region_means(values: torch.Tensor, regions: torch.Tensor) -> torch.Tensor:
+    """The mean of every region: float 1×1×H×W → float K, entry i for id i of the LongTensor ``regions``."""
+    ids = regions.flatten()
+    sums = torch.zeros(int(ids.max()) + 1, device=ids.device, dtype=values.dtype)
+    return sums.index_add(0, ids, values.flatten()) / ids.bincount()
 
 
 def _grid_of_about(image: torch.Tensor, n_segments: int = 196) -> torch.Tensor:

@@ -94,6 +94,12 @@ def test_segments_of_another_kind_are_refused(call, segments):
         call(segments)
 
 
+def test_kernel_shap_refuses_a_single_segment():
+    forward = LayerMaskedForward(small_classifier(4))
+    with pytest.raises(InputError, match="at least 2 segments"):
+        explain(forward, PIXELS, SEGMENTS * 0, categories="abcd", method="kernel-shap")
+
+
 @pytest.mark.parametrize("pixels", [ARRAY, ARRAY[None], None, PIXELS[0]])
 def test_pixels_of_another_kind_are_refused(pixels):
     with pytest.raises(InputError, match="give one image, a tensor 1×3×H×W"):
