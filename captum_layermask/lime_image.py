@@ -87,6 +87,6 @@ class FastLimeImageExplainer(LimeImageExplainer):  # type: ignore[misc]
 
 
 def _exponential(distance: np.ndarray, kernel_width: float) -> np.ndarray:
-    """What a sample at this distance from the whole image weighs."""
-    weight: np.ndarray = np.exp(-((distance / kernel_width) ** 2) / 2)
+    """What a sample at this distance from the whole image weighs; rounded as in lime, to the bit."""
+    weight: np.ndarray = np.sqrt(np.exp(-(distance**2) / kernel_width**2))
     return weight
