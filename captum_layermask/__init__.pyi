@@ -1,4 +1,5 @@
 from .colors import Colors as Colors
+from .errors import FewSamplesWarning as FewSamplesWarning
 from .errors import InplaceError as InplaceError
 from .errors import InputError as InputError
 from .errors import LayerMaskError as LayerMaskError

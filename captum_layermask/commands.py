@@ -20,11 +20,12 @@ from captum_layermask.explain import explain as explain_prediction
 from captum_layermask.explain import predict
 from captum_layermask.figure_files import check_replacing, save_figure
 from captum_layermask.images import example_image, read_image
-from captum_layermask.models import find_class, load_model
+from captum_layermask.models import load_model
 from captum_layermask.plots import plot_explanation
 from captum_layermask.plots_compare import plot_comparison
 from captum_layermask.removals import REMOVALS, make_forward
 from captum_layermask.segments import SEGMENTERS
+from captum_layermask.targets import find_class
 from captum_layermask.text import printable
 
 __all__ = ["Scene", "compare", "explain", "load_scene", "write"]
@@ -105,6 +106,8 @@ def explain(
             seed=seed,
             show_progress=True,
         )
+    if explanation.stability is not None:
+        typer.echo(f"stability {explanation.stability:.2f}: rank correlation of two halves of the samples")
     typer.echo(f"explained {explanation.label!r}")
     way = REMOVALS[missing]
     return plot_explanation(explanation, marked(way.title, way.leaks))

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from captum_layermask.colors import Colors
 from captum_layermask.errors import InputError, require_positive
-from captum_layermask.explain import Explanation, explain, predict
+from captum_layermask.explain import Explanation, check_image, explain, predict
 from captum_layermask.forward import RemovalForward
 from captum_layermask.names import WAYS
 from captum_layermask.remembering import Remembering
 from captum_layermask.removals import REMOVALS, make_forward
+from captum_layermask.targets import class_index
 from captum_layermask.text import shortened
 
 __all__ = ["LEAST_PROBABILITY", "WAYS", "Answer", "Comparison", "Row", "compare", "marked"]
@@ -85,14 +87,14 @@ class Comparison:
         return [self.rows[start : start + count] for start in range(0, len(self.rows), count)]
 
     def table(self) -> str:
-        """A line for each row: probabilities of the class and predictions, to print."""
+        """A line for each row, to print: probabilities of the class, predictions, ``stability``."""
         top = len(self.rows[0].strongest)
-        lines = [["class", "missing", "intact", f"top {top} removed", f"top {top} kept"]]
+        lines = [["class", "missing", "intact", f"top {top} removed", f"top {top} kept", "stability"]]
         for row in self.rows:
-            label = shortened(row.explanation.label, 30)
-            lines.append(
-                [label, marked(row.title, row.leaks), *map(_in_words, (row.intact, row.removed, row.kept))]
-            )
+            label, stability = shortened(row.explanation.label, 30), row.explanation.stability
+            answers = map(_in_words, (row.intact, row.removed, row.kept))
+            agreement = "–" if stability is None else f"{stability:.2f}"
+            lines.append([label, marked(row.title, row.leaks), *answers, agreement])
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         return "\n".join(
             "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
@@ -110,7 +112,8 @@ def compare(
     missing: Sequence[str] = WAYS,
     method: str = "lime",
     classes: int = 2,
-    targets: Sequence[int] | None = None,
+    targets: Sequence[int | str] | None = None,
+    activation: str = "softmax",
     n_samples: int | None = None,
     perturbations_per_eval: int = 16,
     top: int = 10,
@@ -131,7 +134,8 @@ def compare(
         method: a key of ``METHODS``.
         classes: how many of the likeliest to explain; those under ``LEAST_PROBABILITY`` are left out, but
             for the first.
-        targets: indices of the classes to explain instead, however unlikely they are.
+        targets: indices or names of the classes to explain instead, however unlikely they are.
+        activation: as for ``explain``.
         n_samples: as for ``explain``.
         perturbations_per_eval: images per call of the network.
         top: how many segments (for occlusion, squares) to remove, and to keep, to test an explanation; all of
@@ -149,8 +153,8 @@ def compare(
     Source: Fig. 8 and §4.4 of Balasubramanian & Feizi.
     """
     _check_counts(missing, top, classes, len(categories))
-    if targets is not None and not targets:
-        raise InputError("no class to explain was given; give some indices, or leave out targets.")
+    wanted = None if targets is None else _indices(targets, categories)
+    check_image(pixels, segments)
     ways = tuple(dict.fromkeys(missing))
     forwards = {
         way: Remembering(
@@ -158,11 +162,11 @@ def compare(
         )
         for way in ways
     }
-    probabilities = predict(forwards[ways[0]], pixels)[0]
+    probabilities = predict(forwards[ways[0]], pixels, activation)[0]
     likeliest = probabilities.topk(classes).indices.tolist()
     kept = [likeliest[0], *(i for i in likeliest[1:] if probabilities[i] >= LEAST_PROBABILITY)]
-    chosen = kept if targets is None else list(dict.fromkeys(targets))
-    left_out = [] if targets is not None else [i for i in likeliest if i not in kept]
+    chosen = kept if wanted is None else wanted
+    left_out = [] if wanted is not None else [i for i in likeliest if i not in kept]
     rows = {}
     for way, forward in forwards.items():
         for target in chosen:
@@ -173,12 +177,13 @@ def compare(
                 categories=categories,
                 method=method,
                 target=target,
+                activation=activation,
                 n_samples=n_samples,
                 perturbations_per_eval=perturbations_per_eval,
                 seed=seed,
                 show_progress=show_progress and target == chosen[0],
             )
-            rows[target, way] = _row(way, forward.forward, explanation, categories, top)
+            rows[target, way] = _row(way, forward.forward, explanation, categories, activation, top)
     return Comparison(
         ways,
         tuple(rows[target, way] for target in chosen for way in ways),
@@ -192,14 +197,19 @@ def marked(title: str, leaks: bool, space: str = " ") -> str:
 
 
 def _row(
-    way: str, forward: RemovalForward, explanation: Explanation, categories: Sequence[str], top: int
+    way: str,
+    forward: RemovalForward,
+    explanation: Explanation,
+    categories: Sequence[str],
+    activation: str,
+    top: int,
 ) -> Row:
     scores = explanation.region_attributions()
     strongest = scores.topk(min(top, len(scores))).indices
     of_strongest = torch.isin(explanation.regions(), strongest)
     visible = torch.cat([torch.ones_like(of_strongest), ~of_strongest, of_strongest])
     probabilities = predict(
-        lambda x: forward(x, mask=visible), explanation.pixels.expand(len(visible), -1, -1, -1)
+        lambda x: forward(x, mask=visible), explanation.pixels.expand(len(visible), -1, -1, -1), activation
     )
     vanished = getattr(forward, "vanished", None)
     answers = [
@@ -217,6 +227,18 @@ def _row(
 def _in_words(answer: Answer) -> str:
     predicted = shortened(answer.predicted, 30)
     return f"{answer.probability:.3f} {predicted}" + (" (nothing left)" if answer.vanished else "")
+
+
+def _indices(targets: Any, categories: Sequence[str]) -> list[int]:
+    """Indices of classes, each once."""
+    if isinstance(targets, str) or getattr(targets, "ndim", 1) != 1 or not isinstance(targets, Iterable):
+        raise InputError(
+            f"targets is {targets!r}; give some classes, such as targets=[{targets!r}], or leave it out."
+        )
+    found = list(dict.fromkeys(class_index(target, categories) for target in targets))
+    if not found:
+        raise InputError("no class to explain was given; give some classes, or leave out targets.")
+    return found
 
 
 def _check_counts(missing: Sequence[str], top: int, classes: int, known_classes: int) -> None:

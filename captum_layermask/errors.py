@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copyreg
 import difflib
 from collections.abc import Collection, Iterable
+from typing import Any
 
 
 class LayerMaskError(Exception):
@@ -60,6 +62,10 @@ class UnknownNameError(LayerMaskError, ValueError):
         message = f"unknown {kind} {name!r}" + (f"; did you mean {offer}?" if offer else ".")
         super().__init__(f"{message} {hint}".strip())
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travels as its sentence; a process pool breaks where it cannot make an error anew."""
+        return copyreg.__newobj__, (type(self), *self.args), vars(self)  # type: ignore[attr-defined]
+
 
 def require_known(kind: str, names: Iterable[str], known: Collection[str]) -> None:
     """Raise ``UnknownNameError`` for the first name that is not one of those known."""
@@ -81,11 +87,15 @@ def require_seed(seed: int) -> None:
 
 
 class NothingMissingWarning(UserWarning):
-    """A forward was called many times and never saw a missing pixel."""
+    """A forward was asked about many images and never saw a missing pixel."""
 
 
 class VanishedWarning(UserWarning):
     """A sample had visible pixels, but none of them reached the head of the network."""
+
+
+class FewSamplesWarning(UserWarning):
+    """An attribution is fitted to so few samples that its map is one of them rather than of the image."""
 
 
 class PictureWarning(UserWarning):

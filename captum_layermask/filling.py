@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from captum_layermask.arguments import Call
 from captum_layermask.forward import RemovalForward
 from captum_layermask.mask import Mask
 
@@ -27,9 +28,9 @@ class FilledForward(RemovalForward):
             Something that broadcasts to N×C×H×W; only its values in missing pixels are used.
         """
 
-    def predict(self, image: Tensor, mask: Mask, extra: tuple[Any, ...]) -> Any:
+    def predict(self, image: Tensor, mask: Mask, call: Call) -> Any:
         """Answer for the picture with its holes filled (see ``RemovalForward.predict``)."""
-        return self.model(self.filled(image, mask), *extra)
+        return call(self.model, self.filled(image, mask))
 
     def filled(self, image: Tensor, mask: Mask) -> Tensor:
         """The picture that the network sees, N×C×H×W."""

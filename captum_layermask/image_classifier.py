@@ -27,6 +27,8 @@ class ImageClassifier:
             device of its parameters, to a function as float32 on the CPU.
         preprocess: N×C×H×W → N×C'×H×W, pixel by pixel (scaling, mean and standard deviation). Missing
             pixels stay missing, whatever it makes of them.
+        activation: what makes probabilities of the logits: ``"softmax"``, or ``"sigmoid"`` where an image may
+            have several labels, or the network returns the single logit of yes or no.
 
     Example:
         ```python
@@ -36,13 +38,18 @@ class ImageClassifier:
     """
 
     def __init__(
-        self, forward: Callable[..., Any], preprocess: Callable[[Tensor], Tensor] | None = None
+        self,
+        forward: Callable[..., Any],
+        preprocess: Callable[[Tensor], Tensor] | None = None,
+        *,
+        activation: str = "softmax",
     ) -> None:
         self.forward = forward
         self.preprocess = preprocess
+        self.activation = activation
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        """Probabilities of the classes, by softmax; all images go through the forward as one batch.
+        """Probabilities of the classes; all images go through the forward as one batch.
 
         Args:
             images: floating point, N×H×W×C, MISSING in every channel of a removed pixel.
@@ -52,7 +59,9 @@ class ImageClassifier:
 
         Raises:
             InputError: integer images, another shape, a pixel that is MISSING in some channels only, a
-                preprocessing that changes height or width, a forward that does not return N×classes.
+                preprocessing that changes height or width, a forward that does not return N×classes
+                logits, or only one for softmax.
+            UnknownNameError: there is no such activation.
         """
         return self._probabilities(self.forward, self.tensor(images))
 
@@ -68,7 +77,7 @@ class ImageClassifier:
             float64, N×classes, in [0, 1].
 
         Raises:
-            InputError: the forward does not return N×classes.
+            InputError: the forward does not return N×classes logits, or only one for softmax.
         """
         if isinstance(self.forward, RemovalForward) and bool((other == MISSING).all()):
             return self._probabilities(
@@ -95,7 +104,7 @@ class ImageClassifier:
         return torch.where(visible, ready.to(x), MISSING)
 
     def _probabilities(self, forward: Callable[..., Any], x: Tensor) -> np.ndarray:
-        return predict(forward, x).double().cpu().numpy()
+        return predict(forward, x, self.activation).double().cpu().numpy()
 
 
 def require_floats(images: np.ndarray) -> None:
@@ -105,8 +114,13 @@ def require_floats(images: np.ndarray) -> None:
         images: of any shape.
 
     Raises:
-        InputError: the images are not floating point.
+        InputError: the images are no array, or not floating point.
     """
+    if not isinstance(images, np.ndarray):
+        raise InputError(
+            f"the images must be a NumPy array, N×H×W×C, not {type(images).__name__}; a tensor, N×C×H×W, "
+            "goes to the forward itself."
+        )
     if not np.issubdtype(images.dtype, np.floating):
         raise InputError(
             f"the image must be floating point, not {images.dtype}, which would turn MISSING into 0; "

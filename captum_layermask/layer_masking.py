@@ -7,7 +7,7 @@ import copy
 import dataclasses
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from torch.utils import _pytree as pytree
 
 import captum_layermask.rules  # noqa: F401  (registers every rule)
 from captum_layermask.activation import MaskedMap
+from captum_layermask.arguments import Call
 from captum_layermask.carrier import Carrier
 from captum_layermask.errors import (
     CompileError,
@@ -58,8 +59,9 @@ class LayerMaskedForward(RemovalForward):
         until: the path of the last module that is masked, such as ``"layer2"``, or the number of operations
             that slide a window (convolutions, pools) that are; from there on the plain network runs, with 0
             in what is missing (Table 3). None masks all of it.
-        max_batch: at most so many images at once; a larger batch runs in parts, which bounds memory. Extra
-            arguments that are tensors with a row for each image are split too. None runs every batch whole.
+        max_batch: at most so many images at once; a larger batch runs in parts, which bounds memory. Tensors
+            among the other arguments that have a row for each image are split too. None runs every batch
+            whole.
 
     Raises:
         InputError: a model that is scripted or no module, or an option out of range.
@@ -121,26 +123,42 @@ class LayerMaskedForward(RemovalForward):
         self._last = threading.local()
 
     @torch.compiler.disable(recursive=False)
-    def predict(self, image: Tensor, mask: Mask, extra: tuple[Any, ...]) -> Any:
+    def predict(self, image: Tensor, mask: Mask, call: Call) -> Any:
         """Answer from the visible pixels alone (see ``RemovalForward.predict``)."""
         n = len(image)
         if self.max_batch is None or n <= self.max_batch:
-            return self._run(image, mask, extra)
-        results, vanished = [], []
+            return self._whole(image, mask, call)
+        results, arrived = [], []
         for start in range(0, n, self.max_batch):
             part = slice(start, start + self.max_batch)
-            rows = tuple(e[part] if isinstance(e, Tensor) and e.dim() and len(e) == n else e for e in extra)
-            results.append(self._run(image[part], mask.of_images(part), rows))
-            vanished.append(self._last.vanished)
-        self._last.vanished = torch.cat(vanished)
-        return joined(results)
+            result, rows = self._run(image[part], mask.of_images(part), call.of_images(part, n))
+            results.append(result)
+            arrived.append(rows)
+        whole = joined(results)
+        self._note_vanished(mask.visible, torch.cat(arrived))
+        return whole
+
+    @torch.compiler.disable
+    def _split(
+        self, args: Sequence[Any], kwargs: Mapping[str, Any], mask: Tensor | None
+    ) -> tuple[Tensor, Mask, Call]:
+        self._last.vanished = None  # a call that fails leaves nothing of the one before
+        return super()._split(args, kwargs, mask)
 
     def _observed(self, x: Tensor, extra: Any, mask: Tensor | None, observe: Observer | None) -> Any:
-        return self._run(*self._split(x, mask), extra, observe)
+        return self._whole(*self._split((x, *extra), {}, mask), observe)
 
     @torch.compiler.disable(recursive=False)
-    def _run(self, image: Tensor, mask: Mask, extra: Any, observe: Observer | None = None) -> Any:
-        self._last.vanished = None
+    def _whole(self, image: Tensor, mask: Mask, call: Call, observe: Observer | None = None) -> Any:
+        result, arrived = self._run(image, mask, call, observe)
+        self._note_vanished(mask.visible, arrived)
+        return result
+
+    @torch.compiler.disable(recursive=False)
+    def _run(
+        self, image: Tensor, mask: Mask, call: Call, observe: Observer | None = None
+    ) -> tuple[Any, Tensor]:
+        """The answer, and for which samples a visible pixel arrived at it (bool, N)."""
         path, windows = (self.until, -1) if not isinstance(self.until, int) else (None, self.until)
         model = with_module_rules(self.model, path)
         run = Run(
@@ -153,10 +171,10 @@ class LayerMaskedForward(RemovalForward):
         )
         try:
             with torch._dynamo.config.patch(capture_scalar_outputs=True):  # torch.compile: sizes of rings
-                result, arrived = _through(model, image, mask.visible, mask.full, extra, run)
+                return _through(model, image, mask.visible, mask.full, call, run)
         except MaskLostError as error:
             if observe is None:
-                raise MaskLostError(f"{error} {self._last_seen(image, mask, extra)}") from None
+                raise MaskLostError(f"{error} {self._last_seen(image, mask, call)}") from None
             raise
         except Exception as error:
             if run.refusal is not None:  # TorchScript reports it as an error of its own
@@ -170,10 +188,8 @@ class LayerMaskedForward(RemovalForward):
             raise
         finally:
             run.over = True
-        self._note_vanished(mask.visible, arrived)
-        return result
 
-    def _last_seen(self, image: Tensor, mask: Mask, extra: Any) -> str:
+    def _last_seen(self, image: Tensor, mask: Mask, call: Call) -> str:
         """Run once more, noting where the mask was seen last."""
         seen = "It was never seen by an operation."
 
@@ -182,17 +198,17 @@ class LayerMaskedForward(RemovalForward):
             seen = f"It was last seen by {function_name(function)} in {run.whereabouts()}."
 
         with contextlib.suppress(MaskLostError):
-            self._run(image, mask, extra, observe)
+            self._run(image, mask, call, observe)
         return seen
 
-    def trace(self, x: Tensor, *extra: Any, mask: Tensor | None = None, outputs: bool = False) -> Trace:
+    def trace(self, *args: Any, mask: Tensor | None = None, outputs: bool = False, **kwargs: Any) -> Trace:
         """Run once and list every operation: module, function, rule, shape, visible share, padding.
 
         Args:
-            x: as for a call.
-            *extra: as for a call.
+            *args: as for a call.
             mask: as for a call.
             outputs: keep a copy of every output, with 0 in missing cells, and its mask.
+            **kwargs: as for a call.
 
         Returns:
             The steps, in the order they ran.
@@ -201,20 +217,21 @@ class LayerMaskedForward(RemovalForward):
             LayerMaskError: as for a call.
         """
         trace = Trace(outputs)
-        self._observed(x, extra, mask, trace.observe)
+        self._whole(*self._split(args, kwargs, mask), trace.observe)
         return trace
 
     @property
     def vanished(self) -> Tensor | None:
         """Which samples of this thread's last call had visible pixels but lost them all on the way.
 
-        Bool, N; None before the first call. Their prediction is the head's answer to "no evidence".
+        Bool, N; None before the first call and after one that failed. Their prediction is the head's answer
+        to "no evidence".
         """
         return getattr(self._last, "vanished", None)
 
     @torch.compiler.disable
     def _note_vanished(self, visible: Tensor, arrived: Tensor) -> None:
-        self._last.vanished = vanished = visible.flatten(1).any(1) & ~arrived
+        vanished = visible.flatten(1).any(1) & ~arrived
         if not self._warned_vanished and bool(vanished.any()):
             self._warned_vanished = True
             warnings.warn(
@@ -223,16 +240,17 @@ class LayerMaskedForward(RemovalForward):
                 VanishedWarning,
                 stacklevel=3,
             )
+        self._last.vanished = vanished
 
 
 def _through(
-    model: nn.Module, image: Tensor, visible: Tensor, full: bool, extra: Any, run: Run
+    model: nn.Module, image: Tensor, visible: Tensor, full: bool, call: Call, run: Run
 ) -> tuple[Any, Tensor]:
     """The answer to the visible pixels, and for which samples any of them arrived (bool, N).
 
     What ``torch.compile`` makes one graph of: nothing but plain tensors goes in or comes out.
     """
-    output = model(MaskedMap(image, Mask(visible, full=full), NCHW, run), *extra)
+    output = call(model, MaskedMap(image, Mask(visible, full=full), NCHW, run))
     carriers: list[Carrier] = []
     result = unwrapped(output, lambda tensor: _plain(tensor, carriers))
     if not carriers and _has_tensors(result):

@@ -63,7 +63,7 @@ class SegmentMeanForward(PaintedForward):
     Args:
         model: the network.
         reference: the intact image, 1×C×H×W.
-        segments: LongTensor 1×1×H×W, ids from 0 (see ``segments.py``).
+        segments: LongTensor 1×1×H×W, an id for each pixel.
 
     Raises:
         InputError: no reference or segments, or shapes that do not fit.
@@ -81,9 +81,10 @@ def _segment_means(image: Tensor, segments: Tensor) -> Tensor:
             f"segments are {segments.dtype} of shape {tuple(segments.shape)}; give a LongTensor "
             f"of shape {(1, 1, *image.shape[2:])}."
         )
-    ids, values = segments.flatten().to(image.device), image.flatten(2)
-    sums = values.new_zeros(*values.shape[:2], int(ids.max()) + 1).index_add(2, ids, values)
-    return (sums / ids.bincount().clamp(min=1).to(values))[..., ids].view_as(image)
+    values = image.flatten(2)
+    _, ids, sizes = segments.flatten().to(image.device).unique(return_inverse=True, return_counts=True)
+    sums = values.new_zeros(*values.shape[:2], len(sizes)).index_add(2, ids, values)
+    return (sums / sizes.to(values))[..., ids].view_as(image)
 
 
 def _intact(reference: Tensor | None) -> Tensor:

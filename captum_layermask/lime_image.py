@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import torch
 from lime.lime_image import LimeImageExplainer
 from tqdm.auto import tqdm
 
+from captum_layermask.attributions import warn_if_few
 from captum_layermask.errors import InputError
 from captum_layermask.image_classifier import ImageClassifier
+from captum_layermask.segments import require_numbered
 
 __all__ = ["FastLimeImageExplainer"]
 
@@ -22,6 +27,16 @@ class FastLimeImageExplainer(LimeImageExplainer):  # type: ignore[misc]
     it is given must be an ``ImageClassifier``. With ``hide_color=MISSING`` pixels are removed, with another
     colour, or None (the mean of the segment), they are painted, as lime does.
     """
+
+    def __init__(
+        self,
+        kernel_width: float = 0.25,
+        kernel: Callable[[np.ndarray, float], np.ndarray] | None = None,
+        *args: Any,
+        **kwargs: Any,
+    ) -> None:
+        # lime's default is the same function, but a local one, which cannot be pickled
+        super().__init__(kernel_width, kernel or _exponential, *args, **kwargs)
 
     def data_labels(
         self,
@@ -54,12 +69,9 @@ class FastLimeImageExplainer(LimeImageExplainer):  # type: ignore[misc]
         """
         if not isinstance(classifier_fn, ImageClassifier):
             raise InputError("give an ImageClassifier(forward) as classifier_fn; masks go to its forward.")
-        n_features = len(np.unique(segments))
-        if segments.min() != 0 or segments.max() != n_features - 1:
-            raise InputError(
-                f"the {n_features} segments have ids from {segments.min()} to {segments.max()}, where lime "
-                "numbers them 0, 1, 2 …; for scikit-image's slic, set start_label=0."
-            )
+        require_numbered(segments)
+        n_features = int(segments.max()) + 1
+        warn_if_few(num_samples, n_features)
         x, hidden = (classifier_fn.tensor(pixels[None]) for pixels in (image, fudged_image))
         data = self.random_state.randint(0, 2, num_samples * n_features).reshape(num_samples, n_features)
         data[0] = 1
@@ -72,3 +84,9 @@ class FastLimeImageExplainer(LimeImageExplainer):  # type: ignore[misc]
                 labels.append(classifier_fn.mixed(x, hidden, rows[:, None, ids]))
                 bar.update(len(rows))
         return data, np.concatenate(labels)
+
+
+def _exponential(distance: np.ndarray, kernel_width: float) -> np.ndarray:
+    """What a sample at this distance from the whole image weighs; rounded as in lime, to the bit."""
+    weight: np.ndarray = np.sqrt(np.exp(-(distance**2) / kernel_width**2))
+    return weight

@@ -11,7 +11,7 @@ import functools
 import weakref
 from collections.abc import Callable, Hashable, Sequence
 from operator import attrgetter
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -62,6 +62,11 @@ class Mask:
         self._memo: dict[Hashable, object] = {}
         self._met: weakref.WeakKeyDictionary[Mask, Mask] = weakref.WeakKeyDictionary()
         self._grown_from: weakref.ref[Mask] | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy has the cells, and derives anew what it is asked for."""
+        make = functools.partial(Mask, full=self.full, shares=self.shares, images=self.images)
+        return make, (self.visible, self.anchor, self.frame)
 
     @property
     def size(self) -> tuple[int, int]:

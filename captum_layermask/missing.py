@@ -32,10 +32,14 @@ def visible_pixels(x: Tensor, mask: Tensor | None) -> tuple[Tensor, bool, bool]:
         InputError: for anything else, a pixel that is MISSING in some of its channels only, or an ``x``
             that holds MISSING and requires gradients.
     """
-    if not isinstance(x, Tensor) or not x.is_floating_point():
-        kind = x.dtype if isinstance(x, Tensor) else type(x).__name__
+    if not isinstance(x, Tensor):
         raise InputError(
-            f"the image must be a floating-point tensor, not {kind}: integers cannot hold MISSING; "
+            f"the image must be a floating-point tensor, N×C×H×W, not {type(x).__name__}; lime and shap, "
+            "which hand over NumPy images, need an ImageClassifier(forward)."
+        )
+    if not x.is_floating_point():
+        raise InputError(
+            f"the image must be a floating-point tensor, not {x.dtype}: integers cannot hold MISSING; "
             "convert it with .float() before removing pixels."
         )
     if x.dim() != 4:

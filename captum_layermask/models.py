@@ -16,8 +16,10 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
 from captum_layermask.colors import Colors
-from captum_layermask.errors import InputError, LayerMaskError, UnknownNameError
+from captum_layermask.errors import LayerMaskError, UnknownNameError
 from captum_layermask.images import as_rgb
+from captum_layermask.mode import Wrapper
+from captum_layermask.targets import find_class
 
 __all__ = ["LoadedModel", "ModelUnavailableError", "Normalize", "find_class", "load_model"]
 
@@ -47,10 +49,17 @@ class Normalize(nn.Module):
         super().__init__()
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1))
+        self.eval()  # it is the same in both modes
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         """Map N×C×H×W pixels in [0, 1] to the range that the network was trained on."""
         return (pixels - self.mean) / self.std
+
+
+class _Normalized(Wrapper, nn.Sequential):
+    """A normalisation and the network behind it, in the mode of the latter."""
+
+    inside = "1"
 
 
 @dataclass(frozen=True)
@@ -74,7 +83,7 @@ class LoadedModel:
     @property
     def network(self) -> nn.Module:
         """The model with its normalisation inside: N×3×H×W in [0, 1] → logits N×classes."""
-        return nn.Sequential(self.normalize, self.model)
+        return _Normalized(self.normalize, self.model)
 
     @property
     def colors(self) -> Colors:
@@ -111,36 +120,6 @@ def load_model(name: str = "efficientnet-lite0") -> LoadedModel:
         [*_LITE_SIZES, *(f"torchvision:{known}" for known in _torchvision_names())],
         hint=f"Give {', '.join(_LITE_SIZES)}, torchvision:NAME or timm:NAME.",
     )
-
-
-def find_class(categories: Sequence[str], name: str) -> int:
-    """Find the index of a class that is given by its name or its index.
-
-    Args:
-        categories: one name per class.
-        name: a class name, upper or lower case, or a class index in decimal digits.
-
-    Returns:
-        The index, from 0.
-
-    Raises:
-        UnknownNameError: no class has this name; near matches are offered.
-        InputError: the index is out of range, or several classes share the name.
-    """
-    if name.isdecimal():
-        index = int(name)
-        if index >= len(categories):
-            raise InputError(f"there is no class {index}; give an index from 0 to {len(categories) - 1}.")
-        return index
-    matches = [i for i, category in enumerate(categories) if category == name]
-    matches = matches or [i for i, c in enumerate(categories) if c.lower() == name.lower()]
-    if not matches:
-        raise UnknownNameError("class", name, categories, hint="Give a class name or its index.")
-    if len(matches) > 1:
-        raise InputError(
-            f"{name!r} names several classes; give one of the indices {', '.join(map(str, matches))}."
-        )
-    return matches[0]
 
 
 def _load_lite(name: str) -> LoadedModel:

@@ -63,7 +63,7 @@ def plot_explanation(explanation: Explanation, missing: str | None = None) -> Fi
     image, the ten segments of largest absolute attribution, orange with a plus where they support
     the class and blue with a minus where they speak against it. Occlusion has the squares by which
     its window moves in the place of segments. The title gives the class, its probability and the
-    method.
+    method; the colour scale tells the ``stability`` of the explanation, where it has one.
 
     Args:
         explanation: what to draw.
@@ -102,7 +102,9 @@ def _draw_attributions(panel: Axes, scale: Axes, explanation: Explanation, regio
     panel.set_title("attribution")
     ticks = MaxNLocator(nbins=5, symmetric=True)
     panel.figure.colorbar(colours, cax=scale, orientation="horizontal", ticks=ticks)
-    scale.set_xlabel("change of the probability")
+    stability = explanation.stability
+    told = "" if stability is None else f" (stability of the map {stability:.2f})"
+    scale.set_xlabel(f"change of the probability{told}")
 
 
 def _draw_strongest(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -54,45 +56,63 @@ class Removal:
     leaks: bool = False
 
 
+def _of_model(
+    kind: Callable[..., RemovalForward], model: nn.Module, setting: Setting, **options: Any
+) -> RemovalForward:
+    """A way that needs the model alone."""
+    return kind(model, **options)
+
+
+def _colored(brightness: float | None, model: nn.Module, setting: Setting) -> RemovalForward:
+    channels = 0 if setting.colors is None else len(setting.colors.mean)
+    color = None if brightness is None else [brightness] * channels
+    return ColorFilledForward(model, color, setting.colors)
+
+
+def _noisy(noise: str, model: nn.Module, setting: Setting) -> RemovalForward:
+    return NoiseFilledForward(model, noise, setting.colors, setting.seed)
+
+
+def _blurred(model: nn.Module, setting: Setting) -> RemovalForward:
+    return BlurredForward(model, setting.reference)
+
+
+def _averaged(model: nn.Module, setting: Setting) -> RemovalForward:
+    return SegmentMeanForward(model, setting.reference, setting.segments)
+
+
+def _imputed(model: nn.Module, setting: Setting) -> RemovalForward:
+    return ImputedForward(model, seed=setting.seed)
+
+
+_masked = partial(_of_model, LayerMaskedForward)
+
+# Functions of the module, and no lambdas: these can be pickled, and so sent to another process.
 REMOVALS: dict[str, Removal] = {
-    "layer": Removal("layer masking", lambda m, s: LayerMaskedForward(m)),
-    "layer-paper": Removal(
-        "layer masking, paper's masks", lambda m, s: LayerMaskedForward(m, propagation="paper")
+    "layer": Removal("layer masking", _masked),
+    "layer-paper": Removal("layer masking, paper's masks", partial(_masked, propagation="paper")),
+    "grey": Removal("grey", partial(_colored, None)),
+    "black": Removal("black", partial(_colored, 0)),
+    "white": Removal("white", partial(_colored, 1)),
+    "uniform-noise": Removal("uniform noise", partial(_noisy, "uniform")),
+    "gaussian-noise": Removal("Gaussian noise", partial(_noisy, "gaussian")),
+    "neighbor": Removal("neighbour fill", partial(_of_model, NeighborFilledForward)),
+    "visible-blur": Removal("blur of the visible", partial(_of_model, VisibleBlurredForward)),
+    "blur": Removal("blur", _blurred, leaks=True),
+    "segment-mean": Removal("segment mean", _averaged, leaks=True),
+    "telea": Removal("Telea inpainting", partial(_of_model, InpaintedForward, method="telea")),
+    "navier-stokes": Removal(
+        "Navier–Stokes inpainting", partial(_of_model, InpaintedForward, method="navier-stokes")
     ),
-    "grey": Removal("grey", lambda m, s: ColorFilledForward(m, None, s.colors)),
-    "black": Removal("black", lambda m, s: ColorFilledForward(m, _shade(0, s), s.colors)),
-    "white": Removal("white", lambda m, s: ColorFilledForward(m, _shade(1, s), s.colors)),
-    "uniform-noise": Removal(
-        "uniform noise", lambda m, s: NoiseFilledForward(m, "uniform", s.colors, s.seed)
-    ),
-    "gaussian-noise": Removal(
-        "Gaussian noise", lambda m, s: NoiseFilledForward(m, "gaussian", s.colors, s.seed)
-    ),
-    "neighbor": Removal("neighbour fill", lambda m, s: NeighborFilledForward(m)),
-    "visible-blur": Removal("blur of the visible", lambda m, s: VisibleBlurredForward(m)),
-    "blur": Removal("blur", lambda m, s: BlurredForward(m, s.reference), leaks=True),
-    "segment-mean": Removal(
-        "segment mean", lambda m, s: SegmentMeanForward(m, s.reference, s.segments), leaks=True
-    ),
-    "telea": Removal("Telea inpainting", lambda m, s: InpaintedForward(m, "telea")),
-    "navier-stokes": Removal("Navier–Stokes inpainting", lambda m, s: InpaintedForward(m, "navier-stokes")),
-    "road": Removal("noisy linear imputation", lambda m, s: ImputedForward(m, seed=s.seed)),
+    "road": Removal("noisy linear imputation", _imputed),
     "layer-zero": Removal(
-        "layer masking, zero padding", lambda m, s: LayerMaskedForward(m, propagation="paper", padding="zero")
+        "layer masking, zero padding", partial(_masked, propagation="paper", padding="zero")
     ),
-    "layer-first": Removal(
-        "layer masking, first layer only", lambda m, s: LayerMaskedForward(m, propagation="paper", until=1)
-    ),
-    "partial-conv": Removal(
-        "partial convolution", lambda m, s: LayerMaskedForward(m, propagation="paper", padding="partial")
-    ),
-    "drop-tokens": Removal("token dropping", lambda m, s: TokenDroppedForward(m)),
+    "layer-first": Removal("layer masking, first layer only", partial(_masked, propagation="paper", until=1)),
+    "partial-conv": Removal("partial convolution", partial(_masked, propagation="paper", padding="partial")),
+    "drop-tokens": Removal("token dropping", partial(_of_model, TokenDroppedForward)),
 }
 """Name → way. Add your own: ``REMOVALS["zap"] = Removal("zapping", lambda model, s: Zapped(model))``."""
-
-
-def _shade(brightness: float, setting: Setting) -> list[float]:
-    return [brightness] * (0 if setting.colors is None else len(setting.colors.mean))
 
 
 def make_forward(

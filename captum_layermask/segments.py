@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import overload
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from skimage import segmentation
 
 from captum_layermask.errors import InputError
 
-__all__ = ["SEGMENTERS", "grid", "quickshift", "slic"]
+__all__ = ["SEGMENTERS", "grid", "quickshift", "region_means", "renumbered", "require_numbered", "slic"]
 
 #: Segments that quickshift finds in a photo of P pixels are about P / (90 · kernel_size²).
 _QUICKSHIFT_PIXELS_PER_KERNEL_AREA = 90.0
@@ -90,6 +91,56 @@ def quickshift(image: torch.Tensor, n_segments: int = 64, ratio: float = 0.5) ->
     return _as_feature_mask(labels, image.device)
 
 
+@overload
+def renumbered(segments: torch.Tensor) -> torch.Tensor: ...
+@overload
+def renumbered(segments: np.ndarray) -> np.ndarray: ...
+def renumbered(segments: torch.Tensor | np.ndarray) -> torch.Tensor | np.ndarray:
+    """Number segments 0, 1, 2 … without gaps, in the order of the ids that they have.
+
+    Args:
+        segments: integers of any shape, a tensor or a NumPy array.
+
+    Returns:
+        The same shape and kind, 64-bit integers.
+
+    Raises:
+        InputError: anything else than integers.
+
+    Example:
+        ```python
+        labels = skimage.segmentation.felzenszwalb(array)  # cut, merged, loaded from a file …
+        segments = renumbered(torch.from_numpy(labels)[None, None])
+        ```
+    """
+    if isinstance(segments, torch.Tensor):
+        integers = not (segments.is_floating_point() or segments.is_complex())
+        if integers and segments.numel():
+            return segments.unique(return_inverse=True)[1]
+    elif isinstance(segments, np.ndarray) and segments.dtype.kind in "iub" and segments.size:
+        ids: np.ndarray = np.unique(segments, return_inverse=True)[1]
+        return ids.reshape(segments.shape)
+    found = f"{segments.dtype} of shape {tuple(segments.shape)}" if hasattr(segments, "dtype") else segments
+    raise InputError(f"the segments are {found}; give integers, an id for each pixel.")
+
+
+def require_numbered(segments: torch.Tensor | np.ndarray) -> None:
+    """Raise ``InputError`` for integers other than 0, 1, 2 … without gaps."""
+    ids = np.unique(segments.cpu().numpy() if isinstance(segments, torch.Tensor) else segments)
+    if ids[0] != 0 or ids[-1] != len(ids) - 1:
+        raise InputError(
+            f"the {len(ids)} segments have ids from {ids[0]} to {ids[-1]}, where 0, 1, 2 … without gaps are "
+            "needed; give renumbered(segments), which is in captum_layermask.segments."
+        )
+
+
+def region_means(values: torch.Tensor, regions: torch.Tensor) -> torch.Tensor:
+    """The mean of every region: float 1×1×H×W → float K, entry i for id i of the LongTensor ``regions``."""
+    ids = regions.flatten()
+    sums = torch.zeros(int(ids.max()) + 1, device=ids.device, dtype=values.dtype)
+    return sums.index_add(0, ids, values.flatten()) / ids.bincount()
+
+
 def _grid_of_about(image: torch.Tensor, n_segments: int = 196) -> torch.Tensor:
     """Cut the image into about ``n_segments`` squares."""
     height, width = _size_of(image, rgb=False)
@@ -131,8 +182,7 @@ def _as_array(image: torch.Tensor) -> np.ndarray:
 
 
 def _as_feature_mask(labels: np.ndarray, device: torch.device) -> torch.Tensor:
-    _, contiguous = np.unique(labels, return_inverse=True)
-    return torch.from_numpy(contiguous.reshape(labels.shape)).long().to(device)[None, None]
+    return torch.from_numpy(renumbered(labels)).long().to(device)[None, None]
 
 
 def _require_positive(name: str, value: float) -> None:

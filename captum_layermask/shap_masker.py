@@ -10,6 +10,7 @@ from torch import Tensor
 from captum_layermask.errors import InputError, MissingPackageError
 from captum_layermask.image_classifier import require_floats
 from captum_layermask.missing import MISSING
+from captum_layermask.segments import require_numbered
 
 __all__ = ["SegmentMasker"]
 try:
@@ -127,8 +128,7 @@ def _as_ids(segments: np.ndarray | Tensor) -> np.ndarray:
         ids = ids[0, 0]
     if ids.ndim != 2 or ids.size == 0 or not np.issubdtype(ids.dtype, np.integer):
         raise InputError(f"segments are {ids.dtype} of shape {ids.shape}; give integers, H×W or 1×1×H×W.")
-    if ids.min() != 0 or len(np.unique(ids)) != ids.max() + 1:
-        raise InputError("segment ids have gaps; number the segments 0, 1, 2 … without any.")
+    require_numbered(ids)
     return ids
 
 

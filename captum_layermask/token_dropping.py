@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from captum_layermask.arguments import Call
 from captum_layermask.errors import InputError
 from captum_layermask.forward import RemovalForward
 from captum_layermask.mask import Mask
@@ -75,16 +76,16 @@ class TokenDroppedForward(RemovalForward):
         super().__init__(model)
         _tokenizer_in(model)
 
-    def predict(self, image: Tensor, mask: Mask, extra: tuple[Any, ...]) -> Any:
+    def predict(self, image: Tensor, mask: Mask, call: Call) -> Any:
         """Answer without the tokens of missing patches (see ``RemovalForward.predict``)."""
         if mask.full:
-            return self.model(image, *extra)
+            return call(self.model, image)
         dropping = _TokenDropping(_tokenizer_in(self.model), mask.visible)
         twin = self.model
         for path, module in self.model.named_modules(remove_duplicate=False):
             if module is dropping.transformer:
                 twin = _with_submodule(twin, path, dropping)
-        answer = twin(image, *extra)
+        answer = call(twin, image)
         if not dropping.was_called:
             raise InputError(
                 "no token was dropped, because the model went past its vision transformer; a compiled model "

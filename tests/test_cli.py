@@ -46,7 +46,8 @@ def test_one_command_explains_the_cat(folder):
     assert table[0].split() == ["prediction", "index", "probability"]
     assert {"281", "282", "285"} <= {line.split()[-2] for line in table[1:4]}
     assert len({len(line) for line in table[:6]}) == 1
-    assert table[6:] == ["explained 'tiger cat'", "wrote explanation.png"]
+    assert re.fullmatch(r"stability -?\d\.\d\d: rank correlation of two halves of the samples", table[6])
+    assert table[7:] == ["explained 'tiger cat'", "wrote explanation.png"]
     assert "100%" in done.stderr
     assert "Traceback" not in done.stderr
     assert os.listdir(folder) == ["explanation.png"]

@@ -135,10 +135,14 @@ def test_ways_that_see_hidden_pixels_are_marked(model):
 def test_the_table_holds_the_numbers(model):
     comparison = run(model, missing=("layer", "black"), classes=2)
     head, *lines = comparison.table().splitlines()
-    assert all(word in head for word in ("class", "missing", "intact", "top 3 removed", "top 3 kept"))
+    names = ("class", "missing", "intact", "top 3 removed", "top 3 kept", "stability")
+    assert all(word in head for word in names)
     for line, row in zip(lines, comparison.rows, strict=True):
         answers = [f"{a.probability:.3f} {a.predicted}" for a in (row.intact, row.removed, row.kept)]
+        answers.append(f"{row.explanation.stability:.2f}")
         assert line.split() == " ".join([row.explanation.label, row.title, *answers]).split()
+    exact = run(model, missing=("layer",), classes=1, method="feature-ablation", n_samples=None)
+    assert exact.table().endswith("  –")
 
 
 def test_more_segments_than_there_are_means_all_of_them(model):

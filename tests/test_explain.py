@@ -241,7 +241,7 @@ def test_shapes_that_do_not_fit_are_errors(forward, pixels, segments):
         run(forward, pixels, segments[..., :-1], "lime")
     with pytest.raises(InputError, match="segments are"):
         run(forward, pixels, segments.float(), "lime")
-    with pytest.raises(InputError, match="ids have gaps"):
+    with pytest.raises(InputError, match="without gaps"):
         run(forward, pixels, segments * 2, "lime")
     with pytest.raises(InputError, match="logits are needed"):
         run(lambda x: x, pixels, segments, "lime")

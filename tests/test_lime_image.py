@@ -91,6 +91,21 @@ def test_integer_images_cannot_hold_missing_and_are_refused(explainer, classifie
         explain(explainer(), (image * 255).astype(np.uint8), classifier)
 
 
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("explainer", [LimeImageExplainer, FastLimeImageExplainer])
+def test_a_forward_that_is_given_limes_images_says_what_to_give_lime(explainer, network, image, dtype):
+    forward = LayerMaskedForward(network)
+    with pytest.raises(InputError, match=r"ImageClassifier\(forward\)") as caught:
+        explain(explainer(), image.astype(dtype), forward)
+    assert "integers" not in str(caught.value)
+
+
+@pytest.mark.parametrize("images", [torch.rand(1, 3, 32, 32), [[[[0.5] * 3]]], None])
+def test_what_is_no_numpy_image_is_refused(classifier, images):
+    with pytest.raises(InputError, match="must be a NumPy array, N×H×W×C, not"):
+        classifier(images)
+
+
 def test_a_single_image_without_its_batch_is_refused(classifier, image):
     with pytest.raises(InputError, match="N×H×W×C"):
         classifier(image)
@@ -159,7 +174,7 @@ def test_the_fast_explainer_takes_no_other_function(image):
 
 @pytest.mark.parametrize("segments", [SEGMENTS + 1, SEGMENTS * 2, SEGMENTS - 1])
 def test_segments_that_lime_would_confuse_are_refused(classifier, image, segments):
-    with pytest.raises(InputError, match="start_label=0"):
+    with pytest.raises(InputError, match="give renumbered"):
         FastLimeImageExplainer().explain_instance(image, classifier, segmentation_fn=lambda _: segments)
 
 

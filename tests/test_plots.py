@@ -54,6 +54,16 @@ def test_the_figure_can_be_read(method, size):
         assert_readable(plot_explanation(explanation(method=method)))
 
 
+def test_the_scale_tells_how_stable_the_map_is():
+    def scale(stability):
+        figure = plot_explanation(dataclasses.replace(explanation(), stability=stability))
+        return [axes.get_xlabel() for axes in figure.axes if axes.get_xlabel()]
+
+    assert scale(None) == ["change of the probability"]
+    assert scale(0.625) == ["change of the probability (stability of the map 0.62)"]
+    assert_readable(plot_explanation(dataclasses.replace(explanation(), stability=-0.625)))
+
+
 def test_a_long_class_name_fits_in_the_title():
     long = dataclasses.replace(explanation(), label="terrier, " * 20)
     figure = plot_explanation(long)

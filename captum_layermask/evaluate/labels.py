@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from captum_layermask.errors import InputError
-from captum_layermask.models import find_class
+from captum_layermask.targets import find_class
 from captum_layermask.wordnet import wnid_index, wnids
 
 __all__ = ["LAYOUTS", "labels_of", "read_labels"]

@@ -13,6 +13,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from captum_layermask.attributions import warn_if_few
 from captum_layermask.errors import InputError, LeftOutError, require_known
 from captum_layermask.evaluate.dataset import Dataset
 from captum_layermask.evaluate.digests import settings_of_model
@@ -113,14 +114,13 @@ class Lime:
         seed: int = 0,
     ) -> None:
         _check_counts(n_segments, n_samples, top, mosaics, batch_size)
+        warn_if_few(n_samples, n_segments)
         require_known("segmentation", segments, SEGMENTERS)
-        self._model, self._data = model, data
-        self._ways, self._segmentations = tuple(missing), tuple(segments)
+        self._model, self._data, self._seed = model, data, seed
+        self._ways, self._segmentations, self._top = tuple(missing), tuple(segments), tuple(sorted(set(top)))
         self._n_segments, self._n_samples, self._batch_size = n_segments, n_samples, batch_size
-        self._top, self._seed = tuple(sorted(set(top))), seed
-        blank = torch.zeros(1, 3, 8, 8)
         for way in self._ways:
-            self._forward(way, blank, torch.zeros(1, 1, 8, 8, dtype=torch.long))
+            self._forward(way, torch.zeros(1, 3, 8, 8), torch.zeros(1, 1, 8, 8, dtype=torch.long))
         self._mosaics = [f"mosaic-{number:04}" for number in range(mosaics)]
         self.images: Sequence[str] = sorted([*data.images, *self._mosaics])
         self.forward_seconds = 0.0

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import torch
 from tqdm.auto import tqdm
 
-from captum_layermask.errors import LeftOutError, VanishedWarning
+from captum_layermask.errors import FewSamplesWarning, LeftOutError, VanishedWarning
 from captum_layermask.evaluate.peers import peers, place_among_processes
 from captum_layermask.evaluate.records import (
     Recorder,
@@ -185,6 +185,7 @@ def _do(
         tqdm(total=total, desc=experiment.name, unit="unit", disable=not show_progress) as progress,
     ):
         warnings.simplefilter("ignore", VanishedWarning)  # every record says so itself
+        warnings.simplefilter("ignore", FewSamplesWarning)  # the experiment has said so once
         for (image, units), opened in zip(todo, _opened_ahead(experiment, todo), strict=True):
             if isinstance(opened, LeftOutError):
                 left_out.append({"image": image, "reason": str(opened)})
