@@ -56,7 +56,7 @@ def without_positions(x: MaskedMap, y: MaskedMap) -> Taken:
         return y
     vector = y.pooled(y.zeroed())
     if not y.mask.full:
-        y.copies(vector)
+        x.copies(vector)
     return vector
 
 
@@ -103,13 +103,13 @@ def cut(x: MaskedMap, axis: str, part: Any, length: int) -> Mask:
     block = _block(x, axis)
     if axis in "Nn":
         rows = torch.arange(len(mask.visible)).view(-1, block)
-        where = torch.as_tensor(indices).cpu()
+        where = torch.as_tensor(indices, dtype=torch.long).cpu()
         return mask.of_rows((rows[where] if axis == "N" else rows[:, where]).flatten().tolist())
     if block == 1 and isinstance(indices, range):
         return stepped(mask, axis, indices)
     if axis in "hw" and len(indices) == 1 and isinstance(indices, range):
         return stepped(mask, axis.upper(), range(indices[0], mask.size["hw".index(axis)], block))
-    where = torch.as_tensor(indices, device=mask.visible.device)
+    where = torch.as_tensor(indices, dtype=torch.long, device=mask.visible.device)
     dim = 2 + "HW".index(axis.upper())
 
     def take_blocks(cells: Tensor) -> Tensor:
@@ -173,10 +173,13 @@ def index_select(x: MaskedMap, dim: int, index: Tensor) -> MaskedMap:
     return take(x, dim % x.raw.dim(), index)
 
 
+_SPLIT = {"hsplit": 1, "vsplit": 0, "dsplit": 2}
+
+
 def splitting(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[MaskedMap, ...]:
     """Pieces along an axis."""
     x: MaskedMap = args[0]
-    dim = argument(function, args, kwargs, "dim", 0) % x.raw.dim()
+    dim = _SPLIT.get(function.__name__, argument(function, args, kwargs, "dim", 0)) % x.raw.dim()
     pieces = function(
         torch.arange(x.raw.shape[dim]).view([-1 if d == dim else 1 for d in range(x.raw.dim())]),
         *args[1:],
@@ -217,12 +220,17 @@ def setitem(x: Any, index: Any, value: Any) -> MaskedMap:
         x.raw[index.raw] = value
         return x.like(x.raw, meeting([x, index], x.raw.shape)[0])
     part = _indexed(x, index)
-    if part.mask is x.mask:
+    if part.raw.numel() == 0:
+        mask = x.mask
+    elif part.mask is x.mask:
         mask = meeting([part, value] if isinstance(value, MaskedMap) else [part], part.raw.shape)[0]
     else:
         region, whole = _region(x, index)
         if isinstance(value, MaskedMap):
-            written = meeting([value], part.raw.shape)[0]
+            _, axes = meeting([part, value], part.raw.shape)
+            here = axes[len(axes) - value.raw.dim() :]
+            ones = [a if a == b else "C" for a, b in zip(value.axes, here, strict=True)]
+            written = meeting([value.like(value.raw.view_as(value.raw), axes=ones)], part.raw.shape)[0]
         else:
             written = Mask.constant(part.mask)
         mask = x.mask.with_part(region, written if whole else part.mask.meet(written))
@@ -237,9 +245,11 @@ def _region(x: MaskedMap, index: Any) -> tuple[tuple[slice, slice, slice], bool]
     for axis, part in zip(x.axes, (p for p in _parts(x, index) if p is not None), strict=False):
         if _is_number(part):
             part = slice(part, part + 1 or None)
+        if isinstance(part, slice) and part == slice(None):
+            continue
         if axis == "C":
-            whole &= isinstance(part, slice) and part == slice(None)
-        elif axis in region and isinstance(part, slice) and part.step in (None, 1):
+            whole = False
+        elif axis in region and _block(x, axis) == 1 and isinstance(part, slice) and part.step in (None, 1):
             region[axis] = part
         else:
             raise NoRuleError(f"writing to some of axis {axis} of axes {x.named} like this has no rule.")
