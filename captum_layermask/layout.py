@@ -121,7 +121,8 @@ def regrouped(
         while (have := math.prod(shape[i:a])) != (want := math.prod(new[j:b])):
             if (a, b) == (len(shape), len(new)):
                 return None
-            a, b = (min(a + 1, len(shape)), b) if have < want else (a, min(b + 1, len(new)))
+            left = b == len(new) or (have < want and a < len(shape))
+            a, b = (a + 1, b) if left else (a, b + 1)
         while a < len(shape) and shape[a] == 1 and new[b : b + 1] != (1,) and "N" in dict(old[a]):
             a += 1  # one image behind channels counts as several would
         if shape[i:a] == new[j:b]:

@@ -267,6 +267,7 @@ def rows_in_another_order(x):
 
 
 REFUSED = {
+    "an empty map, flattened": lambda x: x[:, :, 12:, 16:].flatten(1),
     "rows in another order beside rows": rows_in_another_order,
     "interpolation along the last of three": lambda x: F.interpolate(x[:, 0], scale_factor=2),
     "blocks less their minimum": lambda x: (y := x.view(5, 4, 3, 4, 4, 4)) - y.amin((3, 5), keepdim=True),
@@ -284,7 +285,12 @@ def test_what_cannot_be_followed_is_refused(name):
 
 
 @pytest.mark.parametrize(
-    "function", [lambda x: x[5:], lambda x: x[5:].relu().flatten(1), lambda x: x.index_fill(1, ONE, 2)[5:]]
+    "function",
+    [
+        lambda x: x[5:],
+        lambda x: x[5:].relu().flatten(1),
+        lambda x: x.index_fill(1, ONE, 2)[5:],
+    ],
 )
 def test_no_images_are_a_part_of_some(function):
     assert run(function).shape == function(X).shape
