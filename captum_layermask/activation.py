@@ -337,6 +337,8 @@ def _as_usual(func: Function, args: Any, kwargs: Any, carriers: Sequence[Carrier
         carrier.flattened = None  # type: ignore[attr-defined]
     plain_args, plain_kwargs = replaced((args, kwargs), Carrier, lambda c: c.raw)
     result = func(*plain_args, **plain_kwargs)
+    if func is Tensor.__setitem__:
+        result = plain_args[0]
     if not has_tensors(result):
         carriers[0].run.left.extend(sources)
     own = {id(c.raw): c for c in carriers}

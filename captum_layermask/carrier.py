@@ -13,7 +13,7 @@ from captum_layermask.memory import Memory
 from captum_layermask.run import Run
 from captum_layermask.signatures import Function
 from captum_layermask.trees import instances, replaced
-from captum_layermask.unruled import ITSELF, PERHAPS_A_VIEW
+from captum_layermask.unruled import ITSELF, PERHAPS_A_VIEW, RESHAPES
 
 
 class Carrier(Tensor):
@@ -107,6 +107,9 @@ def remembered(func: Function, result: Any, carriers: Sequence[Carrier]) -> Any:
             if _storage(made.raw) == _storage(used.raw) and not made.memory.has_kin:
                 used.memory.take_in(made)
                 break
+        else:
+            if func in RESHAPES:
+                carriers[0].copies(made)
     return result
 
 

@@ -104,7 +104,7 @@ def spelled(dimensions: Sequence[Sequence[Factor]]) -> Axes:
 def _word(dimension: Sequence[Factor]) -> str:
     parts: list[Factor] = []
     for letter, size in dimension:
-        if size == 1 and len(dimension) > 1 and (letter != "N" or not parts):
+        if size == 1 and len(dimension) > 1 and letter != "N":
             continue
         last = parts[-1][0] if parts else ""
         if last + letter in ("CC", "Hh", "Ww", "Nn"):
@@ -137,7 +137,8 @@ def regrouped(
         while (have := math.prod(shape[i:a])) != (want := math.prod(new[j:b])):
             if (a, b) == (len(shape), len(new)):
                 return None
-            a, b = (min(a + 1, len(shape)), b) if have < want else (a, min(b + 1, len(new)))
+            left = b == len(new) or (have < want and a < len(shape))
+            a, b = (a + 1, b) if left else (a, b + 1)
         while a < len(shape) and shape[a] == 1 and new[b : b + 1] != (1,) and "N" in dict(old[a]):
             a += 1  # one image behind channels counts as several would
         if shape[i:a] == new[j:b]:
@@ -150,14 +151,15 @@ def regrouped(
             result += split
             merged = {letter for d in old[i:a] for letter, _ in d}
             others = [d for k, d in enumerate(old) if not i <= k < a]
+            beside = [d for d in split if {letter for letter, size in d if size > 1} not in (set(), {"N"})]
             whole |= (
-                sum(n > 1 for n in new[j:b]) <= 1
+                len(beside) <= 1
                 and b > j
                 and len(new) != 3  # N, X, 1 is a list of anchors with one value each, as N, X, 2 is
                 and "C" in merged
                 and bool(merged & POSITIONS)
                 and all(letter == "N" or (letter != "C" and size == 1) for d in others for letter, size in d)
-                and ("N" not in merged or all(size == 1 for d in old for letter, size in d if letter == "N"))
+                and not any(letter == "N" and size > 1 for d in beside for letter, size in d)
             )
         i, j = a, b
     return tuple(result), whole
@@ -172,6 +174,8 @@ def _split(flat: list[Factor], new: Sequence[int], blocked: set[str]) -> list[tu
     flat, result = list(flat), []
     for length in new:
         taken: list[Factor] = []
+        if length == 1 and flat[:1] == [("N", 1)]:
+            taken.append(flat.pop(0))
         while length > 1:
             letter, size = flat.pop(0)
             if size == 1:

@@ -224,10 +224,11 @@ class Mask:
 
     def of_rows(self, rows: Sequence[int]) -> Mask:
         """The mask of some rows of the batch, in any order and any number of times."""
-        frame, shares = (t if t is None or len(t) == 1 else t[list(rows)] for t in (self.frame, self.shares))
+        index = list(rows) or slice(0, 0)
+        frame, shares = (t if t is None or len(t) == 1 else t[index] for t in (self.frame, self.shares))
         images = tuple(self.row_images(row) for row in rows)
         return Mask(
-            *self._both(lambda cells: cells[list(rows)]), frame, full=self.full, shares=shares, images=images
+            *self._both(lambda cells: cells[index]), frame, full=self.full, shares=shares, images=images
         )
 
     def of_images(self, part: slice) -> Mask:

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from captum_layermask.errors import NoRuleError
 from captum_layermask.gradients import ordinary_strides
 from captum_layermask.mask import Mask
 from captum_layermask.windows import Window
@@ -41,6 +42,10 @@ def neighbor_pad(cells: Tensor, mask: Mask, rounds: int) -> Tensor:
     """
     if rounds == 0 or mask.full:
         return cells
+    if not cells.is_floating_point():
+        raise NoRuleError(
+            "windows over whole numbers have no rule: a missing one has no mean to be filled with."
+        )
     n, c, h, w = cells.shape
     if torch.is_grad_enabled() and cells.requires_grad:
         cells = ordinary_strides(cells)

@@ -92,6 +92,14 @@ class Window:
             self.ceil_mode,
         )
 
+    def over_blocks(self, block: tuple[int, int]) -> Window:
+        """The window over cells of one that reads cells of the same place in blocks, a block at a time."""
+
+        def times(sizes: tuple[int, int]) -> tuple[int, int]:
+            return sizes[0] * block[0], sizes[1] * block[1]
+
+        return Window(self.kernel, (1, 1), times(self.before), times(self.after), times(self.dilation))
+
     def count(self, size: int, axis: int) -> int:
         """How many windows fit along an axis of ``size`` cells (PyTorch's rule, ceil_mode included)."""
         k, s, d = self.kernel[axis], self.stride[axis], self.dilation[axis]

@@ -4,13 +4,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 from support import relative
-from test_users_models import VISIBLE, X, assert_holds, conv, drawn, run, wide
+from test_users_models import VISIBLE, Net, X, assert_holds, conv, drawn, matrix, run, wide
 from torch import nn
+
+from captum_layermask import InputError, LayerMaskedForward, NoRuleError
 
 pytestmark = pytest.mark.filterwarnings("ignore::captum_layermask.VanishedWarning")
 
 KERNEL = torch.randn(12, 1, 3, 3, dtype=torch.double, generator=torch.Generator().manual_seed(3))
 PER_IMAGE = torch.randn(5 * 6, 4, 3, 3, dtype=torch.double, generator=torch.Generator().manual_seed(4))
+ONE = torch.tensor([1])
 THETA = torch.tensor([[0.8, 0.2, 0.1], [-0.1, 0.9, 0.0]], dtype=torch.double).expand(5, -1, -1)
 LEVELS = [drawn(nn.Conv2d(4, 6, 3, padding=1, stride=stride)) for stride in (1, 2, 4)]
 
@@ -90,7 +93,38 @@ def scaled_in_place(x):
     return conv(y)
 
 
+def phases(window):
+    """A window over every second row and column of their own: space to batch, and back."""
+
+    def forward(x):
+        blocks = conv(x).view(len(x), 4, 6, 2, 8, 2).permute(0, 3, 5, 1, 2, 4)
+        y = window(blocks.reshape(-1, 4, 6, 8)).view(len(x), 2, 2, 4, 6, 8)
+        return y.permute(0, 3, 4, 1, 5, 2).reshape(x.shape)
+
+    return forward
+
+
+def patches_of_rows(x):
+    """Per-pixel weights on patches that a reshape by rows has made, as in MobileViT."""
+    n, c, h, w = x.shape
+    y = x.reshape(n * c * h // 2, 2, w // 2, 2).transpose(1, 2).reshape(n, c, h * w // 4, 4)
+    y = F.linear(y.transpose(1, 3).reshape(n * 4, h * w // 4, c), matrix).view(n, 4, h * w // 4, c)
+    return y.transpose(1, 3).reshape(n * c * h // 2, w // 2, 2, 2).transpose(1, 2).reshape(n, c, h, w)
+
+
+def of_one_channel(join):
+    return lambda x: join([F.avg_pool2d(image[:, None], 2) for image in conv(x)[:, :1]])
+
+
 WANTED = {
+    "phases": phases(conv),
+    "pools of phases": phases(lambda y: F.max_pool2d(y, 3, 1, 1)),
+    "patches of rows": patches_of_rows,
+    "one channel as a batch": of_one_channel(lambda maps: torch.cat([m[:, 0][None] for m in maps])),
+    "one channel as a batch, stacked": of_one_channel(lambda maps: torch.stack([m[:, 0] for m in maps])),
+    "images as batches of one": lambda x: torch.stack([conv(image[None]) for image in x]).squeeze(1),
+    "split at the middle": lambda x: torch.cat([part * 2 for part in conv(x).hsplit(2)], 1),
+    "rows split": lambda x: torch.cat([part * 2 for part in conv(x).dsplit(2)], 2),
     "channels of an image as a batch": one_by_one(lambda maps: torch.stack([m[:, 0] for m in maps])),
     "the same, squeezed": one_by_one(lambda maps: torch.cat([m.squeeze(1)[None] for m in maps])),
     "the same, transposed": one_by_one(lambda maps: torch.cat([m.transpose(0, 1) for m in maps])),
@@ -193,6 +227,14 @@ EQUAL = {
         lambda x: LEVELS[0](x).permute(0, 2, 3, 1).reshape(5, -1, 2)[..., 0].reshape(5, 12, 16, 3),
         lambda x: LEVELS[0](x).permute(0, 2, 3, 1)[..., ::2],
     ),
+    "phases": (
+        phases(lambda y: F.conv2d(y, conv.weight, conv.bias, padding=1)),
+        lambda x: F.conv2d(conv(x), conv.weight, conv.bias, padding=2, dilation=2),
+    ),
+    "channels flattened image by image": (
+        lambda x: F.avg_pool2d(x.view(-1, 1, 12, 16), 2).view(5, -1).softmax(1),
+        lambda x: F.avg_pool2d(x, 2).flatten(1).softmax(1),
+    ),
     "a list of pixels as an image": (lambda x: torch.stack([conv(v[None])[0] for v in x]), lambda x: conv(x)),
 }
 
@@ -210,3 +252,72 @@ def test_an_anchor_is_0_where_its_cell_is_missing_and_a_sigmoid_is_not_asked_the
     missing = ~VISIBLE.flatten(2).repeat_interleave(3, 2)[:, 0]
     heads = run(lambda x: (x * 0 + 5)[:, :3].permute(0, 2, 3, 1).reshape(5, -1, 1).sigmoid())[..., 0]
     assert torch.equal(heads == 0, missing)
+
+
+@pytest.mark.parametrize("name", ["patches of rows", "one channel as a batch", "phases"])
+def test_an_image_alone_is_what_it_is_in_a_batch(name):
+    whole = run(WANTED[name])
+    for i in range(5):
+        assert relative(run(WANTED[name], X[i : i + 1], VISIBLE[i : i + 1]), whole[i : i + 1]) <= 1e-12
+
+
+def rows_in_another_order(x):
+    shuffled = x.view(5, 4, 2, 6, 16).transpose(2, 3).flatten(2, 3)
+    return torch.cat([shuffled, x], 3)
+
+
+REFUSED = {
+    "an empty map, flattened": lambda x: x[:, :, 12:, 16:].flatten(1),
+    "rows in another order beside rows": rows_in_another_order,
+    "interpolation along the last of three": lambda x: F.interpolate(x[:, 0], scale_factor=2),
+    "blocks less their minimum": lambda x: (y := x.view(5, 4, 3, 4, 4, 4)) - y.amin((3, 5), keepdim=True),
+    "windows over classes": lambda x: F.max_pool2d(x.argmax(1), 2),
+    "samples of channels as a batch": lambda x: F.grid_sample(
+        x.view(-1, 1, 12, 16), F.affine_grid(THETA[:1].expand(20, -1, -1), (20, 1, 12, 16), False)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_followed_is_refused(name):
+    with pytest.raises((NoRuleError, InputError)):
+        run(REFUSED[name])
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: x[5:],
+        lambda x: x[5:].relu().flatten(1),
+        lambda x: x.index_fill(1, ONE, 2)[5:],
+    ],
+)
+def test_no_images_are_a_part_of_some(function):
+    assert run(function).shape == function(X).shape
+
+
+def test_nothing_may_be_written():
+    def function(x):
+        y = conv(x)
+        y[5:] = x[5:]
+        return y
+
+    assert torch.equal(run(function), run(conv))
+
+
+@pytest.mark.parametrize(
+    "quotient",
+    [
+        lambda x, scale: x.flip(3) / (x.abs() + 1),
+        lambda x, scale: scale / (x.abs() + 1),
+        lambda x, scale: x.mean((2, 3), keepdim=True) / (x.abs() + 1) * scale,
+        lambda x, scale: (x.flip(2).abs() + 1) ** x,
+    ],
+)
+def test_what_stands_beside_missing_cells_has_a_gradient(quotient):
+    scale = torch.ones(1, 4, 1, 1, dtype=torch.double, requires_grad=True)
+    x = torch.where(VISIBLE, X, torch.nan).requires_grad_()
+    run_with_gradients = LayerMaskedForward(Net(quotient))(x, scale, mask=VISIBLE)
+    run_with_gradients.sum().backward()
+    assert x.grad.isfinite().all() and (x.grad.abs() * VISIBLE).sum() > 0
+    assert scale.grad is None or scale.grad.isfinite().all()

@@ -57,7 +57,7 @@ def without_positions(x: MaskedMap, y: MaskedMap) -> Taken:
         return y
     vector = y.pooled(y.zeroed())
     if not y.mask.full:
-        y.copies(vector)
+        x.copies(vector)
     return vector
 
 
@@ -104,18 +104,14 @@ def cut(x: MaskedMap, axis: str, part: Any, length: int) -> Mask:
     block = _block(x, axis)
     if axis in "Nn":
         taken = indices.tolist() if isinstance(indices, Tensor) else indices
-        outer = range(len(mask.visible) // block)
-        pairs = (
-            (i, j)
-            for i in (taken if axis == "N" else outer)
-            for j in (taken if axis == "n" else range(block))
-        )
-        return mask.of_rows([i * block + j for i, j in pairs])
+        whole = range(len(mask.visible) // block)
+        outer, views = (taken, range(block)) if axis == "N" else (whole, taken)
+        return mask.of_rows([i * block + view for i in outer for view in views])
     if block == 1 and isinstance(indices, range):
         return stepped(mask, axis, indices)
     if axis in "hw" and len(indices) == 1 and isinstance(indices, range):
         return stepped(mask, axis.upper(), range(indices[0], mask.size["hw".index(axis)], block))
-    where = torch.as_tensor(indices, device=mask.visible.device)
+    where = torch.as_tensor(indices, dtype=torch.long, device=mask.visible.device)
     dim = 2 + "HW".index(axis.upper())
 
     def take_blocks(cells: Tensor) -> Tensor:
@@ -179,10 +175,14 @@ def index_select(x: MaskedMap, dim: int, index: Tensor) -> MaskedMap:
     return take(x, dim % x.raw.dim(), index)
 
 
+_SPLIT = {"hsplit": 1, "vsplit": 0, "dsplit": 2}
+
+
 def splitting(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[MaskedMap, ...]:
     """Pieces along an axis."""
     x: MaskedMap = args[0]
-    dim = argument(function, args, kwargs, "dim", 0) % x.raw.dim()
+    name, dim = function.__name__, argument(function, args, kwargs, "dim", 0)
+    dim = next((along for split, along in _SPLIT.items() if split == name), dim) % x.raw.dim()
     lengths = [p.shape[dim] for p in function(torch.empty(x.raw.shape, device="meta"), *args[1:], **kwargs)]
     starts = [sum(lengths[:i]) for i in range(len(lengths) + 1)]
     if starts[-1] != x.raw.shape[dim]:
@@ -219,12 +219,17 @@ def setitem(x: Any, index: Any, value: Any) -> MaskedMap:
         x.raw[index.raw] = value
         return x.like(x.raw, meeting([x, index], x.raw.shape)[0])
     part = _indexed(x, index)
-    if part.mask is x.mask:
+    if part.raw.numel() == 0:
+        mask = x.mask
+    elif part.mask is x.mask:
         mask = meeting([part, value] if isinstance(value, MaskedMap) else [part], part.raw.shape)[0]
     else:
         region, whole = _region(x, index)
         if isinstance(value, MaskedMap):
-            written = meeting([value], part.raw.shape)[0]
+            _, axes = meeting([part, value], part.raw.shape)
+            here = axes[len(axes) - value.raw.dim() :]
+            ones = [a if a == b else "C" for a, b in zip(value.axes, here, strict=True)]
+            written = meeting([value.like(value.raw.view_as(value.raw), axes=ones)], part.raw.shape)[0]
         else:
             written = Mask.constant(part.mask)
         mask = x.mask.with_part(region, written if whole else part.mask.meet(written))
@@ -239,9 +244,11 @@ def _region(x: MaskedMap, index: Any) -> tuple[tuple[slice, slice, slice], bool]
     for axis, part in zip(x.axes, (p for p in _parts(x, index) if p is not None), strict=False):
         if _is_number(part):
             part = slice(part, part + 1 or None)
+        if isinstance(part, slice) and part == slice(None):
+            continue
         if axis == "C":
-            whole &= isinstance(part, slice) and part == slice(None)
-        elif axis in region and isinstance(part, slice) and part.step in (None, 1):
+            whole = False
+        elif axis in region and _block(x, axis) == 1 and isinstance(part, slice) and part.step in (None, 1):
             region[axis] = part
         else:
             raise NoRuleError(f"writing to some of axis {axis} of axes {x.named} like this has no rule.")

@@ -11,11 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from captum_layermask.activation import MaskedMap
-from captum_layermask.errors import NoRuleError
+from captum_layermask.errors import InputError, NoRuleError
 from captum_layermask.mask import Mask
 from captum_layermask.registry import give_rule, rule_for
 from captum_layermask.rules.pointwise import meeting
-from captum_layermask.rules.shapes import counts_images, image, listed
+from captum_layermask.rules.shapes import counts_images, image, listed, without_images
 from captum_layermask.signatures import Function, argument
 
 
@@ -56,14 +56,18 @@ def cat(tensors: Sequence[Any], dim: int = 0) -> MaskedMap:
         and all((m.axes[0], len(m.raw)) == ("C", 1) for m in maps)
         and counts_images([m.like(m.raw[0], axes=m.axes[1:]) for m in maps])
     ):
-        maps, words = [m.like(m.raw.view_as(m.raw), axes=("N", *m.axes[1:])) for m in maps], {"N"}
+        maps = [m.like(m.raw.view_as(m.raw), axes=("N", *without_images(m.axes[1:]))) for m in maps]
+        words = {"N"}
     if words - {"N", "C", "H", "W"} or (len(words) > 1 and "N" not in words):
         maps_listed = [listed(m, dim) for m in maps]
         tensors = [maps_listed.pop(0) if isinstance(t, MaskedMap) else t for t in tensors]
         maps, words = [t for t in tensors if isinstance(t, MaskedMap)], {"H"}
+    if len(words) > 1:
+        raise NoRuleError(f"joining axes {' and '.join(sorted(words))} has no rule.")
     (axis,) = words or {"C"}
     if axis in "NHW":
         x = next(m for m in maps if m.axes[dim] == axis)
+        _require_alike(x, maps, dim)
         masks = [t.mask if isinstance(t, MaskedMap) else _plain(x, t.shape[dim], axis) for t in tensors]
         return MaskedMap(raw, Mask.joined(masks, "NCHW".index(axis)), x.axes, x.run)
     x = maps[0]
@@ -73,6 +77,14 @@ def cat(tensors: Sequence[Any], dim: int = 0) -> MaskedMap:
         return x.like(torch.cat(raws, dim), functools.reduce(Mask.unite, masks))
     _, axes = meeting([m.like(m.raw.narrow(dim, 0, 1)) for m in maps], maps[0].raw.narrow(dim, 0, 1).shape)
     return x.like(raw, functools.reduce(Mask.meet, masks), (*axes[:dim], "C", *axes[dim + 1 :]))
+
+
+def _require_alike(x: MaskedMap, maps: Sequence[MaskedMap], dim: int) -> None:
+    """Raise where dimensions beside the one that grows count one thing here and another there."""
+    for m in maps:
+        beside = [d for d, length in enumerate(m.raw.shape) if d != dim and length > 1]
+        if any(m.axes[d] != x.axes[d] for d in beside):
+            raise InputError(f"maps with different axes were joined: {x.named}, {m.named}.")
 
 
 def _plain(x: MaskedMap, length: int, axis: str) -> Mask:
@@ -98,6 +110,7 @@ def stacking(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) 
     if axis is not None:
         masks = [t.mask if isinstance(t, MaskedMap) else _plain(maps[0], 1, axis) for t in tensors]
         axes = (*maps[0].axes[:dim], axis, *maps[0].axes[dim:])
+        axes = ("N", *without_images(axes[1:])) if axis == "N" else axes
         return MaskedMap(raw, Mask.joined(masks, "NCHW".index(axis)), axes, maps[0].run)
     mask, axes = meeting(maps, maps[0].raw.shape)
     return maps[0].like(raw, mask, (*axes[:dim], "C", *axes[dim:]))

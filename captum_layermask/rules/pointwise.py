@@ -62,14 +62,17 @@ def pointwise(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any])
 
 
 def singular(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> MaskedMap:
-    """The same; where gradients are recorded, on maps that hold 0 in missing cells, and to such a map."""
+    """The same; where gradients are recorded, of and to values that are 0 where the result is missing."""
     maps = list(instances((args, kwargs), MaskedMap))
     recorded = torch.is_grad_enabled() and any(m.raw.requires_grad for m in maps)
     if not recorded or writes(function):
         return pointwise(function, args, kwargs)
-    args, kwargs = replaced((args, kwargs), MaskedMap, lambda m: MaskedMap(m.zeroed(), m.mask, m.axes, m.run))
-    result = pointwise(function, args, kwargs)
-    return result.like(result.zeroed())
+    args, kwargs = replaced((args, kwargs), MaskedMap, lambda m: m.raw)
+    shape = torch.broadcast_shapes(*(t.shape for t in instances((args, kwargs), Tensor)))
+    mask, axes = meeting(maps, shape)
+    kept = maps[0].like(maps[0].raw.expand(shape), mask, axes).over(mask.kept)
+    args, kwargs = replaced((args, kwargs), Tensor, lambda t: torch.where(kept, t, 0))
+    return maps[0].like(torch.where(kept, function(*args, **kwargs), 0), mask, axes)
 
 
 def drawing(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> MaskedMap:
@@ -88,6 +91,10 @@ def drawing(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -
 def meeting(maps: Sequence[MaskedMap], shape: Sequence[int]) -> tuple[Mask, Axes]:
     """The mask and the axes of what several maps broadcast to."""
     masks = dict.fromkeys(m.mask for m in maps)
+    for sizes in zip(*(m.visible.shape for m in masks), strict=True):
+        if len({*sizes} - {1}) > 1:
+            named = " and ".join(str(tuple(m.visible.shape)) for m in masks)
+            raise InputError(f"maps whose masks are of different sizes were combined: {named}.")
     axes, dims = ["C"] * len(shape), len(shape)
     for m in maps:
         for dim, (axis, length) in enumerate(zip(m.axes, m.raw.shape, strict=True), dims - m.raw.dim()):

@@ -14,13 +14,12 @@ from captum_layermask.activation import MaskedMap, MaskedVector
 from captum_layermask.errors import NoRuleError
 from captum_layermask.mask import Mask
 from captum_layermask.registry import rule_for
-from captum_layermask.rules.shapes import filled, repeated
+from captum_layermask.rules.shapes import filled, image, repeated, where_not
 from captum_layermask.rules.sliding import Size, adaptive_avg_pool2d, need_image, pair, slide, unbatched
 from captum_layermask.windows import Runs, Spans, Transposed, Window, runs_read
 
 
 @rule_for("interpolate", "upsample")
-@unbatched
 def interpolate(
     x: MaskedMap,
     size: Size | None = None,
@@ -35,6 +34,7 @@ def interpolate(
     Interpolation by area is adaptive average pooling. Others may multiply a cell by a weight of 0, so what is
     missing must be 0 where nothing fills it.
     """
+    x = image(x)
     need_image(x)
     options = (mode, align_corners, recompute_scale_factor, antialias)
     outline = x.raw.new_empty((1, 1, *x.mask.size), device="meta")
@@ -217,6 +217,8 @@ def grid_sample(
     if not isinstance(x, MaskedMap) or not isinstance(grid, Tensor) or isinstance(grid, MaskedMap):
         raise NoRuleError("a grid that is itself a map, or samples of a tensor without a mask, have no rule.")
     need_image(x)
+    if len(x.raw) != len(x.mask.visible):
+        raise NoRuleError(where_not(x))
 
     def sample(values: Tensor) -> Tensor:
         if isinstance(mode, int):

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from captum_layermask.activation import MaskedMap, MaskedVector
 from captum_layermask.errors import NoRuleError
-from captum_layermask.layout import NCHW, POSITIONS, Dimension, letters, positions, regrouped, spelled
+from captum_layermask.layout import NCHW, POSITIONS, Axes, Dimension, letters, positions, regrouped, spelled
 from captum_layermask.mask import Mask
 from captum_layermask.padding import neighbor_pad
 from captum_layermask.registry import give_rule, rule_for
@@ -122,7 +122,16 @@ def squeezing(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any])
     dims = range(x.raw.dim()) if dims is None else (dims,) if isinstance(dims, int) else dims
     gone = {d % x.raw.dim() for d in dims if x.raw.shape[d] == 1}
     kept = [d for d in range(x.raw.dim()) if d not in gone]
-    return reviewed(x, [x.raw.shape[d] for d in kept], [x.axes[d] for d in kept])
+    y = reviewed(x, [x.raw.shape[d] for d in kept], [x.axes[d] for d in kept])
+    return reshaped_itself(x, y) if function is Tensor.squeeze_ else y
+
+
+def reshaped_itself(x: MaskedMap, y: MaskedMap | MaskedVector) -> MaskedMap:
+    """The map, once it has the shape of a view of it."""
+    if isinstance(y, MaskedVector):
+        raise NoRuleError("leaving out the last position in place has no rule; use squeeze.")
+    x.raw, x.axes = y.raw, y.axes
+    return x
 
 
 give_rule(squeezing, "squeeze")
@@ -256,7 +265,15 @@ def listed(x: MaskedMap, dim: int) -> MaskedMap:
     return MaskedMap(x.raw, x.mask.moved(line), tuple(axes), x.run)
 
 
-@rule_for("unsqueeze")
+def unsqueezing(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> MaskedMap:
+    """A new axis; see ``unsqueeze``."""
+    y = unsqueeze(args[0], argument(function, args, kwargs, "dim"))
+    return reshaped_itself(args[0], y) if function is Tensor.unsqueeze_ else y
+
+
+give_rule(unsqueezing, "unsqueeze")
+
+
 def unsqueeze(x: MaskedMap, dim: int) -> MaskedMap:
     """A new axis without a position; in front of a map whose one image is left out, that of the images."""
     dim %= x.raw.dim() + 1
@@ -274,8 +291,14 @@ def counts_images(maps: Sequence[MaskedMap]) -> bool:
     It does where the maps have their channels already, or are of different images.
     """
     named = letters("".join(axis for m in maps for axis in m.axes))
-    images = {m.mask.row_images(0) for m in maps}
-    return "N" not in named and ("C" in named or len(images) > 1)
+    if len({m.mask.row_images(0) for m in maps} - {0}) > 1:
+        return all(len(m.mask.visible) == 1 for m in maps)
+    return "N" not in named and "C" in named
+
+
+def without_images(axes: Sequence[str]) -> Axes:
+    """The axes of a map of one image, where another dimension is to count images."""
+    return tuple("C" if axis == "N" else axis for axis in axes)
 
 
 def expanding(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

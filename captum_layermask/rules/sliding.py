@@ -73,7 +73,7 @@ def _slide_elsewhere(
     """A window over a map laid out otherwise: whatever runs side by side may be in its first dimension.
 
     In the second, images or rows may stand in front of the channels, if the operation keeps them apart; in
-    the last two channels may stand for rows or columns.
+    the last two channels may stand for rows or columns. Over blocks, a window is a dilated one over cells.
     """
     if x.raw.dim() != 4:
         raise NoRuleError(where_not(x))
@@ -90,6 +90,12 @@ def _slide_elsewhere(
         if not isinstance(window, Window):
             raise NoRuleError(where_not(x))
         window = window.along(sides)
+    offsets = {letter.upper(): size for d in x.dimensions[:2] for letter, size in d if letter in "hw"}
+    if set(offsets) & set(sides):
+        if not isinstance(window, Window) or window.stride != (1, 1):
+            raise NoRuleError(where_not(x))
+        window = window.over_blocks((offsets.get("H", 1), offsets.get("W", 1)))
+        rounds = x.run.propagation.rounds(window)
     raw = op(filled(x, rounds))
     second = (*ahead, ("C", raw.shape[1] // kept))
     axes = spelled(
