@@ -116,7 +116,15 @@ def of_one_channel(join):
     return lambda x: join([F.avg_pool2d(image[:, None], 2) for image in conv(x)[:, :1]])
 
 
+def unpooled_later(x):
+    """As in a decoder: other values at the places of the maxima, some of which are fills."""
+    y, where = F.max_pool2d(conv(conv(x)), 3, 2, 1, return_indices=True)
+    y, where = F.max_pool2d(y[..., :6, :8], 2, return_indices=True)
+    return F.max_unpool2d(conv(y), where, 2)
+
+
 WANTED = {
+    "unpooling of other values": unpooled_later,
     "phases": phases(conv),
     "pools of phases": phases(lambda y: F.max_pool2d(y, 3, 1, 1)),
     "patches of rows": patches_of_rows,

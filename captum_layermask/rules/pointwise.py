@@ -14,7 +14,7 @@ from captum_layermask.errors import InputError, MaskLostError, TrainingModeError
 from captum_layermask.layout import NCHW, Axes
 from captum_layermask.mask import Mask
 from captum_layermask.registry import give_rule, rule_for
-from captum_layermask.signatures import Function
+from captum_layermask.signatures import Function, argument
 from captum_layermask.trees import instances, replaced
 from captum_layermask.unruled import writes
 
@@ -80,6 +80,8 @@ def drawing(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -
 
     That is the plain network's order, so that with one seed a visible cell has the same whatever is missing.
     """
+    if not argument(function, args, kwargs, "training", argument(function, args, kwargs, "train", True)):
+        return pointwise(function, args, kwargs)
     x, *rest = args
     values = x.raw if x.mask.full or x.axes != NCHW else x.raw.contiguous()
     result = function(values, *rest, **kwargs)

@@ -171,7 +171,10 @@ def max_unpool2d(
     if any(k > s for k, s in zip(kernel, step, strict=True)) or not isinstance(indices, MaskedMap):
         raise NoRuleError("unpooling of windows that overlap, or by indices without a mask, has no rule.")
     options: Any = (kernel_size, stride, padding, output_size)
-    raw = F.max_unpool2d(x.zeroed(), indices.raw, *options)
+    rows, columns = F.max_unpool2d(x.raw[:1, :1] * 0, indices.raw[:1, :1] * 0, *options).shape[2:]
+    # A missing cell may have any place; here all have one in a row of their own, which is cut off.
+    places = torch.where(indices.over(indices.mask.kept), indices.raw, rows * columns)
+    raw = torch.ops.aten.max_unpool2d(x.zeroed(), places, (rows + 1, columns))[:, :, :rows]
     mask, window = x.mask.meet(indices.mask), Window(kernel, step, edge, edge)
     more = tuple(
         n - ((m - 1) * s - 2 * e + k)

@@ -198,7 +198,7 @@ def max_pool2d(
 ) -> Any:
     """Max-pooling of the padded map; one window over everything is the maximum of what is there (S8).
 
-    Where a maximum is a cell that was filled, its index is that cell's.
+    Its index is that of the greatest cell of the window that was not filled.
     """
     window = pool_window(kernel_size, stride, padding, dilation, ceil_mode)
     arguments: Any = (kernel_size, stride or kernel_size, padding, dilation, ceil_mode)
@@ -209,15 +209,8 @@ def max_pool2d(
         return values, x.pooled(F.max_pool2d(weighed(x, True), *arguments, return_indices=True)[1])
     if not return_indices:
         return slide(x, window, lambda v: torch.max_pool2d(v, *arguments), linear=False)
-    where: list[Tensor] = []
-
-    def pool(cells: Tensor) -> Tensor:
-        values, indices = F.max_pool2d(cells, *arguments, return_indices=True)
-        where.append(indices)
-        return values
-
-    values = slide(x, window, pool, linear=False)
-    return values, values.like(where[0])
+    values = slide(x, window, lambda v: torch.max_pool2d(v, *arguments), linear=False)
+    return values, values.like(F.max_pool2d(weighed(x, True), *arguments, return_indices=True)[1])
 
 
 @rule_for("avg_pool2d")
