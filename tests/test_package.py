@@ -1,6 +1,7 @@
 """The package's metadata agree with each other."""
 
 import re
+import tomllib
 from importlib import metadata
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from captum_layermask.__main__ import main
 
 ROOT = Path(__file__).parent.parent
 VERSION = metadata.version("captum-layermask")
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PYTHONS = re.findall(r"Python :: (3\.\d+)", "\n".join(PROJECT["project"]["classifiers"]))
 
 
 def test_the_version_is_the_same_everywhere(capsys):
@@ -33,3 +36,8 @@ def test_the_package_offers_what_its_stub_says():
         assert getattr(captum_layermask, name) is not None
     with pytest.raises(AttributeError):
         captum_layermask.absent  # noqa: B018
+
+
+def test_documents_name_the_pythons_that_the_package_takes():
+    for page in ("README.md", "docs/index.md", "docs/contribute.md"):
+        assert f"Python {PYTHONS[0]} to {PYTHONS[-1]}" in (ROOT / page).read_text(), page
