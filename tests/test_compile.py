@@ -6,9 +6,12 @@ from support import redraw, relative
 from test_users_models import VISIBLE, Net, X, conv
 from torch import Tensor, nn
 from torch.nn import functional as F
+from versions import compiles
 
 from captum_layermask import LayerMaskedForward
 from captum_layermask.errors import CompileError
+
+pytestmark = compiles
 
 
 class Residual(nn.Module):

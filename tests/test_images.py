@@ -12,6 +12,7 @@ import pytest
 import skimage.data
 from PIL import EpsImagePlugin, ExifTags, Image, TiffImagePlugin
 from small_evaluation import small_model
+from versions import reads_all_modes
 
 from captum_layermask import InputError, PictureWarning
 from captum_layermask.images import as_rgb, example_image, read_grey, read_image
@@ -82,7 +83,9 @@ def test_the_example_is_the_cat():
     assert np.array_equal(np.asarray(example_image()), skimage.data.chelsea())
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "PA", "RGB", "RGBA", "CMYK", "YCbCr"])
+@pytest.mark.parametrize(
+    "mode", ["1", "L", "P", "LA", "PA", "RGB", "RGBA", "CMYK", pytest.param("YCbCr", marks=reads_all_modes)]
+)
 @pytest.mark.parametrize("colour", ["white", "black"])
 def test_every_colour_mode_becomes_rgb(saved, mode, colour):
     """JPEG's CMYK is inverted, in TIFF it is not; both are white where they are white."""
@@ -204,6 +207,7 @@ def test_transparency_is_laid_on_white_and_said(saved, mode, name):
         read_grey(path)
 
 
+@reads_all_modes
 def test_premultiplied_greys_are_mixed_with_white(saved):
     path = saved(tiff(bytes([0, 0, 50, 127, 255, 255]), (3, 1), (8, 8), SamplesPerPixel=2, ExtraSamples=1))
     with pytest.warns(PictureWarning):

@@ -110,6 +110,7 @@ def test_mask_behind_a_window_equals_transcription(seed, size, frame, kernel, st
 
 
 @given(st.integers(1, 12), st.integers(1, 12))
+@settings(deadline=None)
 def test_bins_reach_as_far_as_the_longest_bin(n, m):
     lengths = [-(-(i + 1) * n // m) - i * n // m for i in range(m)]
     assert Spans.bins((n, n), (m, m)).reach == max(lengths) - 1

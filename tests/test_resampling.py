@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import relative
 from torch import nn
+from versions import compiles
 
 from captum_layermask import LayerMaskedForward
 from captum_layermask.propagation import PROPAGATIONS
@@ -214,6 +215,7 @@ def test_a_probe_of_a_large_map_stays_small(monkeypatch):
     assert max(seen) <= 2 * 256 * 1500
 
 
+@compiles
 @pytest.mark.parametrize("mode", ["nearest", "bilinear", "bicubic", "area"])
 def test_a_compiled_interpolation_is_one_graph_and_gives_the_eager_answers(mode):
     torch.compiler.reset()

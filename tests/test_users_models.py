@@ -9,6 +9,7 @@ import torch.nn.functional as F
 import torchvision
 from support import redraw, relative, scramble, sees_nothing
 from torch import nn
+from versions import infinite_norms
 
 from captum_layermask import InputError, LayerMaskedForward, MaskLostError, NoRuleError
 
@@ -329,7 +330,9 @@ class Output:
     more: object = None
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=infinite_norms) if n == "lp infinity" else n for n in MODELS]
+)
 def test_models(name):
     assert_holds(MODELS[name])
 
