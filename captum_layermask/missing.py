@@ -32,6 +32,12 @@ def visible_pixels(x: Tensor, mask: Tensor | None) -> tuple[Tensor, bool, bool]:
         InputError: for anything else, a pixel that is MISSING in some of its channels only, or an ``x``
             that holds MISSING and requires gradients.
     """
+    if isinstance(x, (list, tuple)):
+        raise InputError(
+            f"the image must be one tensor, N×C×H×W, not a {type(x).__name__}; torch.stack makes one of "
+            "images of one size. A detector that takes a list can be explained from its backbone on: see "
+            "docs/semantics.md."
+        )
     if not isinstance(x, Tensor):
         raise InputError(
             f"the image must be a floating-point tensor, N×C×H×W, not {type(x).__name__}; lime and shap, "
@@ -43,7 +49,7 @@ def visible_pixels(x: Tensor, mask: Tensor | None) -> tuple[Tensor, bool, bool]:
             "convert it with .float() before removing pixels."
         )
     if x.dim() != 4:
-        raise InputError(f"the image must be N×C×H×W, not {_shape(x)}; add the batch with x[None].")
+        raise InputError(f"the image must be N×C×H×W, not {_shape(x)}; {_REMEDIES.get(x.dim(), _NO_IMAGE)}.")
     marked = (x == MISSING).split(1, dim=1)
     missing = functools.reduce(torch.bitwise_and, marked)
     parts = functools.reduce(torch.bitwise_or, marked) ^ missing
@@ -69,6 +75,13 @@ def visible_pixels(x: Tensor, mask: Tensor | None) -> tuple[Tensor, bool, bool]:
             "baseline, which means nothing here: use a perturbation method, or pass mask= instead."
         )
     return visible, everything, some
+
+
+_REMEDIES = {
+    2: "add channels and batch with x[None, None], if it is a grey image",
+    3: "add the batch with x[None]",
+}
+_NO_IMAGE = "pixels can be removed from images alone"
 
 
 def _as_visible(mask: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -428,3 +428,19 @@ def test_a_trace_says_which_values_of_anchors_are_known():
     forward = LayerMaskedForward(Net(lambda x: x[:, :3].permute(0, 2, 3, 1).reshape(5, -1, 1)))
     known = forward.trace(X, mask=VISIBLE, outputs=True)[-1].known
     assert torch.equal(known[..., 0], ~missing)
+
+
+@pytest.mark.parametrize(
+    ("image", "advice"),
+    [
+        (X[0], r"not 4×12×16; add the batch with x\[None\]\."),
+        (X[0, 0], r"not 12×16; add channels and batch with x\[None, None\]"),
+        (X[None], r"not 1×5×4×12×16; pixels can be removed from images alone"),
+        ([X[0], X[1]], "one tensor, N×C×H×W, not a list; torch.stack"),
+        ((X[0],), "from its backbone on"),
+        (X.long(), r"convert it with \.float\(\)"),
+    ],
+)
+def test_what_is_no_batch_of_images_is_told_what_would_be(image, advice):
+    with pytest.raises(InputError, match=advice):
+        LayerMaskedForward(conv)(image)
