@@ -8,7 +8,7 @@ import warnings
 
 import pytest
 import torch
-from command_line import FEW, fails, tiny_model
+from command_line import FEW, fails
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import nn
@@ -20,16 +20,7 @@ from captum_layermask.explain import explain
 from captum_layermask.images import example_image
 from captum_layermask.models import LoadedModel
 
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
-def tiny(monkeypatch):
-    monkeypatch.setattr(commands, "load_model", tiny_model)
+pytestmark = pytest.mark.usefixtures("folder")
 
 
 def test_one_command_explains_the_cat(folder):

@@ -18,16 +18,7 @@ from captum_layermask.__main__ import main
 from captum_layermask.figure_files import save_figure
 from captum_layermask.images import example_image
 
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
-def tiny(monkeypatch):
-    monkeypatch.setattr(commands, "load_model", tiny_model)
+pytestmark = pytest.mark.usefixtures("folder")
 
 
 @pytest.mark.parametrize("other", ["cat.png", "./cat.png", "link.png", "hard.png"])

@@ -6,23 +6,14 @@ import subprocess
 import sys
 
 import pytest
-from command_line import FEW, tiny_model
+from command_line import FEW
 
-from captum_layermask import REMOVALS, commands, names
+from captum_layermask import REMOVALS, names
 from captum_layermask.__main__ import main
 from captum_layermask.images import example_image
 from captum_layermask.segments import SEGMENTERS
 
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
-def tiny(monkeypatch):
-    monkeypatch.setattr(commands, "load_model", tiny_model)
+pytestmark = pytest.mark.usefixtures("folder")
 
 
 HEAVY = {"torch", "numpy", "scipy", "matplotlib", "PIL", "skimage", "captum", "pyarrow", "jinja2"}

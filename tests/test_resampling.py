@@ -10,7 +10,7 @@ import transcription
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import relative
-from torch import nn
+from test_users_models import Net
 from versions import compiles
 
 from captum_layermask import LayerMaskedForward
@@ -27,20 +27,9 @@ VISIBLE = torch.rand(3, 1, ROWS, COLUMNS, generator=torch.Generator().manual_see
 VISIBLE[0], VISIBLE[1, :, 3:9] = True, False
 
 
-class Function(nn.Module):
-    """A function as a model."""
-
-    def __init__(self, function):
-        super().__init__()
-        self.function = function
-
-    def forward(self, x):
-        return self.function(x)
-
-
 def run(function, x=X, mask=VISIBLE, propagation="anchored"):
     with torch.no_grad():
-        return LayerMaskedForward(Function(function), propagation=propagation)(x.clone(), mask=mask)
+        return LayerMaskedForward(Net(function), propagation=propagation)(x.clone(), mask=mask)
 
 
 AREAS = {
@@ -228,7 +217,7 @@ def test_a_compiled_interpolation_is_one_graph_and_gives_the_eager_answers(mode)
     def upscaled(x):
         return F.adaptive_avg_pool2d(F.interpolate(x, scale_factor=2, mode=mode), 1).flatten(1)
 
-    forward = LayerMaskedForward(Function(upscaled))
+    forward = LayerMaskedForward(Net(upscaled))
     compiled = torch.compile(forward, backend=keep)
     with torch.inference_mode():
         for shift in range(3):

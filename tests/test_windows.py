@@ -10,6 +10,7 @@ import transcription
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support import relative
+from test_users_models import Net
 from torch import nn
 
 from captum_layermask import LayerMaskedForward
@@ -24,17 +25,6 @@ seeds = st.integers(0, 2**31)
 
 def pairs(low, high):
     return st.tuples(st.integers(low, high), st.integers(low, high))
-
-
-class Function(nn.Module):
-    """A function as a model."""
-
-    def __init__(self, function):
-        super().__init__()
-        self.function = function
-
-    def forward(self, x):
-        return self.function(x)
 
 
 def accepted(function, *args, **kwargs):
@@ -171,7 +161,7 @@ def assert_masked_equals(op, x, seed, window, value):
     plain = accepted(op, x)
     if plain is None:
         return
-    forward = LayerMaskedForward(Function(op), propagation="paper")
+    forward = LayerMaskedForward(Net(op), propagation="paper")
     assert torch.equal(forward(x), plain)
     generator = torch.Generator().manual_seed(seed)
     share = torch.rand(len(x), 1, 1, 1, generator=generator)
