@@ -84,6 +84,8 @@ class Guarded:
         run = next(instances((args, kwargs), Carrier)).run
         if run.over:
             return func(*replaced(args, Carrier, lambda c: c.plain()), **(kwargs or {}))
+        if func is torch.ops.aten.set_.default:
+            return args[0]  # memory is given back early; nothing reads the tensor any more
         run.refusal = MaskLostError(
             f"{func} in {run.whereabouts()} reached the values of a masked activation without asking "
             "for its rule (scripted functions, torch.tensor(t), numpy conversions and vmap do); "

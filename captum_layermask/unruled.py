@@ -48,7 +48,7 @@ PERHAPS_A_VIEW = _all("contiguous reshape reshape_as flatten ravel to")
 ITSELF = _all(
     "type type_as float double half bfloat16 long int bool cpu cuda requires_grad_ dropout alpha_dropout "
     "feature_alpha_dropout dropout1d dropout2d feature_dropout positive real resolve_conj resolve_neg "
-    "expand_as set_"
+    "expand_as"
 )
 """They may return their operand as it is, without having written into it."""
 

@@ -169,6 +169,22 @@ def test_hooks_keep_what_works_after_the_forward():
     assert relative(other, run(lambda x: conv(x) + use(y))) <= 1e-12
 
 
+def test_memory_may_be_given_back_early():
+    def reversible(x):
+        a, b = (part.contiguous() for part in conv(x).chunk(2, 1))
+        y = torch.cat([a, b + a], 1)
+        a.set_()
+        b.set_()
+        return y
+
+    assert (
+        relative(
+            run(reversible), run(lambda x: torch.cat([conv(x)[:, :2], conv(x)[:, 2:] + conv(x)[:, :2]], 1))
+        )
+        <= 1e-12
+    )
+
+
 # what leaves
 
 

@@ -150,12 +150,6 @@ def leaving(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -
     return function(x.zeroed(), *args[1:], **kwargs)
 
 
-@rule_for(Tensor.set_)
-def set_(x: MaskedMap) -> MaskedMap:
-    """Memory is given back early; nothing reads the tensor any more, so nothing has to be done."""
-    return x
-
-
 LEAVING = "item __bool__ __float__ __int__ __index__ __complex__"
 give_rule(leaving, *(getattr(Tensor, name) for name in LEAVING.split()))
 
