@@ -1,4 +1,4 @@
-"""Gradients that a masked forward cannot follow are refused, not dropped; the others come back as usual."""
+"""Gradients that a masked forward cannot follow are refused, not dropped."""
 
 from __future__ import annotations
 
@@ -50,22 +50,3 @@ class _Refuse(torch.autograd.Function):
             "gradients cannot pass through the model's own torch.autograd.Function in a masked forward; give "
             "the module that uses it a rule with captum_layermask.rule_for, or use plain PyTorch functions."
         )
-
-
-def ordinary_strides(values: Tensor) -> Tensor:
-    """The same values, whose gradient comes back contiguous.
-
-    A fill hands on gradients with strides that no plain network makes, and PyTorch's own batch normalisation
-    in eval mode (2.14, CPU) computes from those of a single image what is not their gradient.
-    """
-    return _OrdinaryStrides.apply(values)
-
-
-class _OrdinaryStrides(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, values: Tensor) -> Tensor:
-        return values.view_as(values)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Any) -> Any:
-        return gradients[0].contiguous()

@@ -14,7 +14,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from captum_layermask.errors import NoRuleError
-from captum_layermask.gradients import ordinary_strides
 from captum_layermask.mask import Mask
 from captum_layermask.windows import Window
 
@@ -47,8 +46,6 @@ def neighbor_pad(cells: Tensor, mask: Mask, rounds: int) -> Tensor:
             "windows over whole numbers have no rule: a missing one has no mean to be filled with."
         )
     n, c, h, w = cells.shape
-    if torch.is_grad_enabled() and cells.requires_grad:
-        cells = ordinary_strides(cells)
     table = cells.permute(0, 2, 3, 1).reshape(-1, c).contiguous()
     in_place = not (torch.is_grad_enabled() and cells.requires_grad)
     plan = mask.remember(("plan", rounds, cells.dtype), lambda: planned(mask, rounds, cells.dtype))

@@ -199,4 +199,19 @@ FAILED: tuple[Case, ...] = (
     ),
     # deep missing cells, backwards through a convolution
     Case(("x = x.abs().log()", "x = new(nn.LazyConv2d(4, 2))(x)"), size=(11, 11), images=1, mask="half"),
+    # batch norm's gradient from odd strides
+    Case(
+        (
+            "x = torch.cat((new(nn.LazyConv2d(3, 3, padding=1, groups=3))(x), x), dim=1)",
+            "x = F.adaptive_avg_pool2d(x, (1, None))",
+            "x = x.mT",
+            "x = x.add(new(nn.Sequential(nn.LazyConv2d(6, 1), nn.LazyBatchNorm2d()))(x)).mul_(0.5)",
+            "x = new(nn.LazyLinear(5))(x.clamp(min=0.1).pow(3).mean((2, 3)).pow(1 / 3))",
+        ),
+        size=(5, 4),
+        images=1,
+        mask="half",
+        dtype="float64",
+        propagation="paper",
+    ),
 )

@@ -188,6 +188,10 @@ def batch_norm(
     raw = torch.nn.functional.batch_norm(
         x.raw, running_mean, running_var, weight, bias, False, *options, **more
     )
+    if raw.requires_grad and torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        # From a gradient of one image with strides that no plain network makes, PyTorch (2.14, CPU) computes
+        # what is not its gradient.
+        raw.register_hook(lambda gradient: None if gradient is None else gradient.contiguous())
     return x.like(raw)
 
 
