@@ -127,18 +127,24 @@ def write(path: Path) -> None:
         "",
         "S1 is the relative error with nothing masked; S2 passes when NaN in masked pixels leaves every bit "
         "and scrambling the missing cells after every operation changes nothing beyond rounding (1e-5 in "
-        "float32, 1e-9 in float64). A name that was not run counts as a failure.",
+        "float32, 1e-9 in float64). A name that was not run counts as a failure. A network *compiles* if "
+        "its forward under `torch.compile` is one graph (backend `eager`) and gives the eager answers.",
     ]
     for library, names in wanted.items():
         works = [name for name in names if records.get((library, name), {}).get("works")]
         lines += ["", f"## {library}: {len(works)} of {len(names)}", ""]
-        lines += ["| name | works | S1 error | S2 | what stops it |", "| --- | --- | --- | --- | --- |"]
+        tried = library == "torchvision"
+        lines += ["| name | works | S1 error | S2 |" + " compiles |" * tried + " what stops it |"]
+        lines += ["| --- | --- | --- | --- |" + " --- |" * tried + " --- |"]
         for name in sorted(names, key=lambda n: (n in works, n)):
             r = records.get((library, name), {"works": False, "error": "not run"})
-            error = r.get("error", "").replace("|", "\\|")
+            compiles = records.get(("compiled", name), {"works": False, "error": "not run"})
+            error = r.get("error", compiles.get("error", "") if tried else "").replace("|", "\\|")
             s1 = f"{r['identity']:.0e}" if "identity" in r else ""
             s2 = "pass" if r["works"] else ("fail" if "depth" in r else "")
-            lines.append(f"| {name} | {'yes' if r['works'] else 'no'} | {s1} | {s2} | {error} |")
+            cells = [name, "yes" if r["works"] else "no", s1, s2]
+            cells += [("yes" if compiles["works"] else "no")] * tried + [error]
+            lines.append(f"| {' | '.join(cells)} |")
     write_part("\n".join(lines), "# Support matrix", ZOO)
 
 

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from captum_layermask.compiling import stand_in
 from captum_layermask.errors import InplaceError, MaskLostError
 from captum_layermask.memory import Memory
 from captum_layermask.run import Run
@@ -30,9 +31,7 @@ class Carrier(Tensor):
     @staticmethod
     def _around(cls: type[Any], raw: Tensor, run: Run) -> Any:
         if torch.compiler.is_compiling():
-            # torch.compile (2.14) writes ``y[i] = …`` into the tensor itself, asking no rule. It cannot write
-            # into one without dimensions, and refuses the network.
-            carrier = raw.new_empty(()).as_subclass(cls)
+            carrier = stand_in(raw.device).as_subclass(cls)
         else:
             carrier = raw.detach().as_subclass(cls.guarded)
         carrier.raw = raw

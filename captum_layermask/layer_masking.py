@@ -18,8 +18,8 @@ import captum_layermask.rules  # noqa: F401  (registers every rule)
 from captum_layermask.activation import MaskedMap
 from captum_layermask.arguments import Call
 from captum_layermask.carrier import Carrier
+from captum_layermask.compiling import refusal, require_numbers, while_tracing
 from captum_layermask.errors import (
-    CompileError,
     InputError,
     MaskLostError,
     UnknownNameError,
@@ -171,7 +171,7 @@ class LayerMaskedForward(RemovalForward):
         )
         try:
             with torch._dynamo.config.patch(capture_scalar_outputs=True):  # torch.compile: sizes of rings
-                return _through(model, image, mask.visible, mask.full, call, run)
+                result, arrived, compiled = _through(model, image, mask.visible, mask.full, call, run)
         except MaskLostError as error:
             if observe is None:
                 raise MaskLostError(f"{error} {self._last_seen(image, mask, call)}") from None
@@ -179,15 +179,14 @@ class LayerMaskedForward(RemovalForward):
         except Exception as error:
             if run.refusal is not None:  # TorchScript reports it as an error of its own
                 raise run.refusal from None
-            if _while_tracing(error):
-                raise CompileError(
-                    "torch.compile cannot trace the masked forward of this network (it follows no `y[i] = …` "
-                    "and no loop over an activation); call the forward without it. It says: "
-                    f"{str(error).strip().splitlines()[0]}"
-                ) from error
+            if while_tracing(error):
+                raise refusal(str(error).strip().splitlines()[0]) from error
             raise
         finally:
             run.over = True
+        if compiled:
+            require_numbers(result)
+        return result, arrived
 
     def _last_seen(self, image: Tensor, mask: Mask, call: Call) -> str:
         """Run once more, noting where the mask was seen last."""
@@ -245,8 +244,8 @@ class LayerMaskedForward(RemovalForward):
 
 def _through(
     model: nn.Module, image: Tensor, visible: Tensor, full: bool, call: Call, run: Run
-) -> tuple[Any, Tensor]:
-    """The answer to the visible pixels, and for which samples any of them arrived (bool, N).
+) -> tuple[Any, Tensor, bool]:
+    """The answer to the visible pixels, for which samples any arrived (bool, N), and if this is compiled.
 
     What ``torch.compile`` makes one graph of: nothing but plain tensors goes in or comes out.
     """
@@ -259,7 +258,8 @@ def _through(
     for carrier in carriers:
         sources += [carrier.mask] if isinstance(carrier, MaskedMap) else carrier.sources  # type: ignore[attr-defined]
     if not sources:
-        return result, torch.ones(len(image), dtype=torch.bool, device=image.device)
+        everywhere = torch.ones(len(image), dtype=torch.bool, device=image.device)
+        return result, everywhere, torch.compiler.is_compiling()
     arrived = torch.zeros(len(image), dtype=torch.bool, device=image.device)
     for mask in dict.fromkeys(sources):
         rows = mask.visible.flatten(1).any(1)
@@ -267,17 +267,7 @@ def _through(
             bits = [[images >> i & 1 for images in mask.images] for i in range(len(image))]
             rows = (torch.tensor(bits, dtype=torch.bool, device=image.device) & rows).any(1)
         arrived = arrived | rows
-    return result, arrived
-
-
-def _while_tracing(error: Exception) -> bool:
-    """Whether an error was raised while ``torch.compile`` traced the network."""
-    traceback = error.__traceback__
-    while traceback is not None:
-        if traceback.tb_frame.f_globals.get("__name__") == "torch._dynamo.convert_frame":
-            return True
-        traceback = traceback.tb_next
-    return False
+    return result, arrived, torch.compiler.is_compiling()
 
 
 def _plain(tensor: Tensor, carriers: list[Carrier]) -> Tensor:

@@ -43,13 +43,19 @@ def give_rule(rule: Rule, *targets: str | Function, replace: bool = False) -> No
             known = {name.strip("_") for space in SPACES for name in dir(space)}
             raise UnknownNameError("operation", str(target), sorted(known), "Give a name that PyTorch has.")
         for function in functions:
-            if RULES.get(function, rule) is not rule and not replace:
+            if not replace and not _is_again(rule, RULES.get(function, rule)):
                 raise InputError(
                     f"{getattr(function, '__qualname__', function)} has a rule already; "
                     "say rule_for(…, replace=True) to put yours in its place."
                 )
             RULES[function] = rule
             learn(function)
+
+
+def _is_again(rule: Function, before: Function) -> bool:
+    """Whether a rule is the one from before, or has its name and module, as when a cell runs again."""
+    names = [(getattr(r, "__module__", None), getattr(r, "__qualname__", "<")) for r in (rule, before)]
+    return rule is before or (names[0] == names[1] and "<lambda>" not in names[0][1])
 
 
 def rule_for(
@@ -65,7 +71,8 @@ def rule_for(
 
     Raises:
         UnknownNameError: PyTorch has no operation of that name; near matches are offered.
-        InputError: one of the targets has a rule already, and ``replace`` is False.
+        InputError: one of the targets has another rule already, and ``replace`` is False. A function of the
+            same name in the same module is no other one, so that a notebook's cell can run again.
 
     The decorated function takes the arguments of the function it stands for, or the module and then the
     arguments of its ``forward``. Activations arrive as ``MaskedMap``; return ``x.like(values, mask)``, or
@@ -95,7 +102,7 @@ def rule_for(
         for target in targets:
             if not (isinstance(target, type) and issubclass(target, nn.Module)):
                 give_rule(rule, target, replace=replace)
-            elif MODULE_RULES.get(target, masked) is masked or replace:
+            elif replace or _is_again(masked, MODULE_RULES.get(target, masked)):
                 MODULE_RULES[target] = masked
             else:
                 raise InputError(

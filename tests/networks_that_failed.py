@@ -214,4 +214,17 @@ FAILED: tuple[Case, ...] = (
         dtype="float64",
         propagation="paper",
     ),
+    Case(
+        (
+            "x = x.transpose(2, 3)",
+            "x = F.lp_pool2d(x.abs() + 0.1, 2, 2, stride=2)",
+            "x = F.lp_pool2d(x.abs() + 0.1, 3, 2)",
+            "x = new(nn.LazyBatchNorm2d())(x)",
+        ),
+        size=(9, 5),
+        images=1,
+        mask="half",
+        dtype="float64",
+        propagation="paper",
+    ),
 )

@@ -141,11 +141,23 @@ def one_by_one(x):
     return torch.stack([image * 2 for image in x])
 
 
-@pytest.mark.parametrize("function", [one_written, rows_written, made_and_written, one_by_one])
-def test_what_cannot_be_traced_is_a_typed_error(function):
-    """PyTorch (2.14) traces ``y[i] = …`` into the subclass itself, and asks no rule."""
+def tuple_joined(x):
+    return torch.cat((x, x * 2), 1)
+
+
+def gated(x):
+    return F.hardsigmoid(x.mean((2, 3), keepdim=True)) * x
+
+
+@pytest.mark.parametrize("backend", ["eager", "inductor"])
+@pytest.mark.parametrize(
+    "function",
+    [one_written, rows_written, made_and_written, one_by_one, tuple_joined, gated, F.hardswish, F.sigmoid],
+)
+def test_what_cannot_be_traced_is_a_typed_error(function, backend):
+    """PyTorch (2.14) traces ``y[i] = …`` and others into the subclass itself, and asks no rule."""
     torch.compiler.reset()
     forward = LayerMaskedForward(Net(lambda x: function(conv(x))))
     forward(X, mask=VISIBLE)
     with pytest.raises(CompileError, match="call the forward without it"):
-        torch.compile(forward, backend="eager")(X, mask=VISIBLE)
+        torch.compile(forward, backend=backend)(X, mask=VISIBLE)

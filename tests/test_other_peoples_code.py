@@ -350,6 +350,28 @@ def test_a_second_rule_is_an_error_unless_it_is_to_replace_the_first():
         RULES[torch.relu] = before
 
 
+def test_a_cell_of_a_notebook_may_run_again():
+    from captum_layermask.registry import MODULE_RULES
+
+    class Layer(nn.Module):
+        def forward(self, x):
+            return x
+
+    def cell(factor):
+        @rule_for(Layer)
+        def layer(module, x):
+            return x.like(x.raw * factor)
+
+    try:
+        cell(1)
+        cell(2)
+        assert relative(run(Layer()), run(lambda x: x * 2)) <= 1e-12
+        with pytest.raises(InputError, match="replace=True"):
+            rule_for(Layer)(lambda module, x: x)
+    finally:
+        MODULE_RULES.pop(Layer, None)
+
+
 def test_frames_that_differ_are_joined_with_their_images():
     def network(x):
         return torch.cat([F.pad(x, (2, 0)), F.pad(x, (0, 2))])

@@ -185,12 +185,14 @@ def batch_norm(
             "batch normalisation would use the statistics of the batch, missing cells included; "
             "call model.eval(), and give the layer running statistics."
         )
+    recorded = torch.is_grad_enabled() and not torch.compiler.is_compiling()
+    # Where values or gradient have strides that no plain network makes, PyTorch (2.14, CPU) computes
+    # what is not the gradient.
+    values = x.raw.contiguous() if recorded and x.raw.requires_grad else x.raw
     raw = torch.nn.functional.batch_norm(
-        x.raw, running_mean, running_var, weight, bias, False, *options, **more
+        values, running_mean, running_var, weight, bias, False, *options, **more
     )
-    if raw.requires_grad and torch.is_grad_enabled() and not torch.compiler.is_compiling():
-        # From a gradient of one image with strides that no plain network makes, PyTorch (2.14, CPU) computes
-        # what is not its gradient.
+    if recorded and raw.requires_grad:
         raw.register_hook(lambda gradient: None if gradient is None else gradient.contiguous())
     return x.like(raw)
 
