@@ -15,7 +15,7 @@ SEGMENTS = grid(IMAGE, size=4)  # 9 squares
 
 
 def test_shapiq_computes_shapley_values_and_interactions():
-    shapiq = pytest.importorskip("shapiq")
+    shapiq = pytest.importorskip("shapiq", reason="not installed; run: pip install shapiq")
     coalitions = Coalitions(LayerMaskedForward(small_classifier(4).double()), IMAGE, SEGMENTS, target=1)
     expected = exact_shapley(coalitions, 9)
     found = shapiq.ExactComputer(coalitions, n_players=9)("SV", 1)
@@ -28,9 +28,18 @@ def test_shapiq_computes_shapley_values_and_interactions():
     assert max(abs(pairs[(i, j)]) for i in range(9) for j in range(i)) < 1e-9
 
 
+def test_shap_computes_shapley_values_of_segments_without_an_image():
+    shap = pytest.importorskip("shap", reason="not installed; run: pip install shap")
+    coalitions = Coalitions(LayerMaskedForward(small_classifier(4).double()), IMAGE, SEGMENTS, target=1)
+    masker = shap.maskers.Independent(np.zeros((1, 9)))
+    found = shap.explainers.Exact(lambda rows: coalitions(rows > 0), masker)(np.ones((1, 9))).values[0]
+    assert found == pytest.approx(exact_shapley(coalitions, 9), abs=1e-9)
+    assert coalitions.evaluations == 512
+
+
 def test_shapbpt_computes_owen_values_of_pixels():
     """Every pixel is a segment; of a linear model each Owen value is what the pixel adds."""
-    shap_bpt = pytest.importorskip("shap_bpt")
+    shap_bpt = pytest.importorskip("shap_bpt", reason="not installed; run: pip install shap-bpt")
     model, image = Total(3), IMAGE[..., :4, :4]
     coalitions = Coalitions(LayerMaskedForward(model), image, grid(image, size=1))
     picture = (image[0] * 255).byte().permute(1, 2, 0).numpy()
