@@ -23,18 +23,19 @@ class Coalitions:
     """The function "which segments are visible → value" of one image, as estimators of attributions want it.
 
     Each coalition is evaluated once; a later call takes its value from a cache. The forward always gets
-    ``batch_size`` images, so that no value depends on how many were asked for together; the last batch is
-    filled up with a coalition that it holds already. So let ``batch_size`` be at most what a sampler asks for
-    at once. The forward and the image must not change in between.
+    ``batch_size`` images, so that what is compiled or tuned for a shape serves all calls: the last batch is
+    filled up with coalitions that it holds already. So let ``batch_size`` be at most what a sampler wants at
+    once. The forward and the image must not change in between.
 
     Args:
-        forward: N×C×H×W → N×classes, N×1 or N. If it has a parameter ``mask`` (as every ``RemovalForward``
-            has) it gets the image itself and ``mask=`` bool N×1×H×W, True = visible, and no perturbed
-            image is made. If not, or if ``baselines`` is a colour, it gets perturbed images.
+        forward: N×C×H×W → N×classes, N×1 or N. If it has a parameter ``mask``, as every ``RemovalForward``
+            has, it gets the image itself and ``mask=`` bool N×1×H×W, True = visible, and no perturbed
+            image is made. If not, or if ``baselines`` is a colour, it gets perturbed images, and must know
+            what ``MISSING`` means. Hide a ``mask`` of another meaning: ``lambda x: forward(x)``.
         image: float 1×C×H×W.
         segments: LongTensor 1×1×H×W, ids 0, 1, 2 … without gaps (see ``segments.py``).
         target: index of the class whose value is wanted, or several; None takes all that the forward returns.
-        baselines: what pixels of invisible segments are: ``MISSING``, or a colour, a number or float 1×C×H×W.
+        baselines: what stands in the other segments: ``MISSING``, or colours, a number or float 1×C×H×W.
         activation: a key of ``ACTIVATIONS`` for probabilities of logits; None takes what the forward returns.
         batch_size: images per call of the forward.
         progress: called whenever coalitions of a call have got their values, with how many; a bar's
@@ -109,14 +110,14 @@ class Coalitions:
         self.vanished = None  # a call that fails leaves nothing of the one before
         rows = self._rows(visible)
         keys = [row.tobytes() for row in np.packbits(rows, axis=1)]
-        asked = Counter(keys)
+        counts = Counter(keys)
         place = {key: i for i, key in enumerate(keys)}
-        new = [key for key in asked if key not in self._cache]
-        self._report(len(keys) - sum(asked[key] for key in new))
+        new = [key for key in counts if key not in self._cache]
+        self._report(len(keys) - sum(counts[key] for key in new))
         for start in range(0, len(new), self._batch_size):
             batch = new[start : start + self._batch_size]
             self._evaluate(batch, rows[[place[key] for key in batch]])
-            self._report(sum(asked[key] for key in batch))
+            self._report(sum(counts[key] for key in batch))
         values, vanished = zip(*(self._cache[key] for key in keys), strict=True)
         self.vanished = None if None in vanished else torch.tensor(vanished)
         stacked = torch.stack(values)
@@ -132,8 +133,8 @@ class Coalitions:
         else:
             outputs = self._forward(torch.where(visible, self._image, self._baselines))
         values = self._values(outputs)[: len(keys)].clone()
-        told = getattr(self._forward, "vanished", None)
-        vanished = [None] * len(keys) if told is None else told[: len(keys)].tolist()
+        lost = getattr(self._forward, "vanished", None)
+        vanished = [None] * len(keys) if lost is None else lost[: len(keys)].tolist()
         self._cache.update(zip(keys, zip(values, vanished, strict=True), strict=True))
         self.evaluations += len(keys)
         self.forwards += 1

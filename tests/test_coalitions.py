@@ -63,14 +63,14 @@ def network():
 @torch.no_grad()
 def slowly(forward, rows, image=IMAGE, segments=SEGMENTS):
     """One forward for each coalition, pixel by pixel."""
-    answers = []
+    outputs = []
     for row in rows:
         visible = torch.zeros(image.shape[2:], dtype=torch.bool)
         for segment, shown in enumerate(row):
             if shown:
                 visible[segments[0, 0] == segment] = True
-        answers.append(forward(torch.where(visible, image, MISSING))[0])
-    return torch.stack(answers)
+        outputs.append(forward(torch.where(visible, image, MISSING))[0])
+    return torch.stack(outputs)
 
 
 @pytest.mark.filterwarnings("ignore::captum_layermask.VanishedWarning")
@@ -126,7 +126,13 @@ def test_a_coalition_is_evaluated_once():
     assert torch.allclose(values, slowly(forward, rows), rtol=1e-4, atol=1e-5)
 
 
-def test_what_is_remembered_cannot_be_written_to():
+def test_a_forward_may_write_every_batch_into_the_same_memory():
+    buffer = torch.empty(8, 3)
+    coalitions = Coalitions(lambda x: buffer.copy_(x.mean((2, 3))), IMAGE, SEGMENTS, batch_size=8)
+    assert torch.allclose(coalitions(DRAWN), slowly(lambda x: x.mean((2, 3)), DRAWN))
+
+
+def test_what_is_cached_cannot_be_written_to():
     coalitions = Coalitions(LayerMaskedForward(small_classifier(4)), IMAGE, SEGMENTS)
     before = coalitions(DRAWN).clone()
     coalitions(DRAWN[:1]).zero_()
@@ -166,7 +172,7 @@ def test_the_callback_counts_the_coalitions_that_have_their_value():
     forward = LayerMaskedForward(small_classifier(4))
     coalitions = Coalitions(forward, IMAGE, SEGMENTS, batch_size=8, progress=counts.append)
     coalitions(torch.cat([DRAWN, DRAWN[20:], DRAWN[:1]]))
-    assert counts == [9, 8, 6]  # the first batch answers the first twice, the last batch the last twice
+    assert counts == [9, 8, 6]  # the first comes twice, and so does the last
     counts.clear()
     coalitions(torch.cat([DRAWN[:3], ~DRAWN[:1]]))
     assert counts == [3, 1]
@@ -308,13 +314,13 @@ def test_a_colour_is_painted_where_pixels_are_not_removed():
 
 
 @pytest.mark.filterwarnings("ignore::captum_layermask.VanishedWarning")
-def test_vanished_is_told_for_each_coalition_of_the_last_call_also_from_memory():
-    """Every second pixel of the first row of squares is all that the network looks at."""
+def test_vanished_is_told_for_each_coalition_of_the_last_call_also_from_the_cache():
+    """The corner of the first square is all that the network looks at."""
     model = nn.Sequential(nn.Conv2d(3, 4, 1, stride=24), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
     forward = LayerMaskedForward(model, propagation="paper")
     coalitions = Coalitions(forward, IMAGE, SEGMENTS, batch_size=8)
     assert coalitions.vanished is None
-    expected = DRAWN.any(1) & ~DRAWN[:, 0]  # the stride reads the corner of segment 0 alone
+    expected = DRAWN.any(1) & ~DRAWN[:, 0]
     assert expected.any() and not expected.all()
     coalitions(DRAWN)
     assert torch.equal(coalitions.vanished, expected)
@@ -353,8 +359,9 @@ def test_the_image_and_its_segments_are_left_alone_and_the_mode_of_gradients_is_
     assert torch.equal(image, IMAGE) and torch.equal(segments, SEGMENTS)
 
 
-def test_a_copy_remembers_for_itself():
-    coalitions = Coalitions(LayerMaskedForward(small_classifier(4)), IMAGE, SEGMENTS)
+def test_a_copy_has_a_cache_of_its_own():
+    image = IMAGE.clone().requires_grad_() * 1  # with a history, which cannot be copied
+    coalitions = Coalitions(LayerMaskedForward(small_classifier(4)), image, SEGMENTS)
     values = coalitions(DRAWN)
     copied = copy.deepcopy(coalitions)
     assert torch.equal(copied(DRAWN), values) and copied.forwards == 2
