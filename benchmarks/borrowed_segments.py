@@ -23,6 +23,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from captum_layermask import make_forward
+from captum_layermask.coalitions import Coalitions
 from captum_layermask.evaluate.bootstrap import bootstrap, mean
 from captum_layermask.segments import SEGMENTERS
 
@@ -30,10 +31,10 @@ FRACTIONS = (0.3, 0.5, 0.7)
 
 
 def visible_at_random(segments: Tensor, generator: torch.Generator) -> Tensor:
-    """Visible pixels, bool, fractions×1×H×W: a fraction of the segments is missing, more and more."""
+    """Visible segments, bool, fractions × segments: a fraction of them is missing, more and more."""
     count = int(segments.max()) + 1
-    order = torch.randperm(count, generator=generator)
-    return torch.stack([~torch.isin(segments[0], order[: round(f * count)]) for f in FRACTIONS])
+    place = torch.randperm(count, generator=generator).argsort()
+    return place >= torch.tensor([round(f * count) for f in FRACTIONS])[:, None]
 
 
 @torch.inference_mode()
@@ -62,11 +63,11 @@ def main() -> None:
         right = {way: np.empty((len(images), 2)) for way in ways}
         for i, x in enumerate(tqdm(images.split(1), file=sys.stderr)):
             for borrowed in (0, 1):
-                visible = visible_at_random(
-                    segments[(i + borrowed) % len(images)], torch.Generator().manual_seed(i)
-                )
+                regions = segments[(i + borrowed) % len(images)]
+                visible = visible_at_random(regions, torch.Generator().manual_seed(i))
                 for way, forward in forwards.items():
-                    answers = forward(x.expand(len(FRACTIONS), -1, -1, -1), mask=visible).argmax(1)
+                    coalitions = Coalitions(forward, x, regions, batch_size=len(FRACTIONS))
+                    answers = coalitions(visible).argmax(1)
                     right[way][i, borrowed] = (answers == classes[i]).double().mean()
         first, *others = ways
         leads = {f"{first} less {way}": right[first] - right[way] for way in others}

@@ -27,11 +27,13 @@ from torchvision.transforms.functional import pil_to_tensor
 from tqdm import tqdm
 
 from captum_layermask import Colors, LayerMaskedForward, make_forward
+from captum_layermask.coalitions import Coalitions
 from captum_layermask.evaluate.bootstrap import bootstrap, entropy, ratio
 from captum_layermask.images import read_image
 from captum_layermask.mask import Mask, Policy
 from captum_layermask.models import load_model
 from captum_layermask.propagation import PROPAGATIONS, Propagation
+from captum_layermask.segments import grid
 from captum_layermask.windows import Geometry, Window
 
 Visible = Callable[[Mask, Window], Tensor]
@@ -182,21 +184,17 @@ def ranks(images: int, cells: int, seed: int) -> Tensor:
 
 @torch.inference_mode()
 def predictions(
-    forward: nn.Module, images: Tensor, order: Tensor, patch: int, fractions, batch: int
-) -> Tensor:
+    forward: nn.Module, images: Tensor, order: Tensor, patch: int, fractions
+) -> tuple[Tensor, int]:
     """Predicted classes, images × fractions, and how many samples with visible pixels vanished."""
-    side = -(-images.shape[-1] // patch)
+    segments, side = grid(images[:1], patch), -(-images.shape[-1] // patch)
+    removed = torch.tensor([round(fraction * side * side) for fraction in fractions])[:, None]
     predicted, vanished = [], 0
-    for fraction in fractions:
-        missing = (order < round(fraction * side * side)).view(-1, 1, side, side)
-        missing = missing.repeat_interleave(patch, 2).repeat_interleave(patch, 3)
-        missing = missing[..., : images.shape[-2], : images.shape[-1]]
-        answers = []
-        for x, hidden in zip(images.split(batch), missing.split(batch), strict=True):
-            answers.append(forward(x, mask=~hidden).argmax(1))
-            vanished += int(forward.vanished.sum()) if isinstance(forward, LayerMaskedForward) else 0
-        predicted.append(torch.cat(answers))
-    return torch.stack(predicted, 1), vanished
+    for x, places in zip(images.split(1), order, strict=True):
+        coalitions = Coalitions(forward, x, segments, batch_size=len(fractions))
+        predicted.append(coalitions(places >= removed).argmax(1))
+        vanished += 0 if coalitions.vanished is None else int(coalitions.vanished.sum())
+    return torch.stack(predicted), vanished
 
 
 def main() -> None:
@@ -232,8 +230,7 @@ def main() -> None:
             forward = make_forward(way, network, colors=colors)
         else:
             forward = LayerMaskedForward(network, propagation=way)
-        batch = 25 if images.shape[-1] > 64 else 125
-        found[way], lost[way] = predictions(forward, images, order, options.patch, fractions, batch)
+        found[way], lost[way] = predictions(forward, images, order, options.patch, fractions)
 
     weights = np.full(len(fractions), 1 / options.fractions)
     weights[[0, -1]] /= 2

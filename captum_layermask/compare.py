@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from captum_layermask.coalitions import Coalitions
 from captum_layermask.colors import Colors
 from captum_layermask.errors import InputError, require_positive
 from captum_layermask.explain import Explanation, check_image, explain, predict
@@ -206,12 +207,13 @@ def _row(
 ) -> Row:
     scores = explanation.region_attributions()
     strongest = scores.topk(min(top, len(scores))).indices
-    of_strongest = torch.isin(explanation.regions(), strongest)
-    visible = torch.cat([torch.ones_like(of_strongest), ~of_strongest, of_strongest])
-    probabilities = predict(
-        lambda x: forward(x, mask=visible), explanation.pixels.expand(len(visible), -1, -1, -1), activation
+    of_strongest = torch.isin(torch.arange(len(scores), device=scores.device), strongest)
+    visible = torch.stack([torch.ones_like(of_strongest), ~of_strongest, of_strongest])
+    coalitions = Coalitions(
+        forward, explanation.pixels, explanation.regions(), activation=activation, batch_size=len(visible)
     )
-    vanished = getattr(forward, "vanished", None)
+    probabilities = coalitions(visible).reshape(len(visible), -1)
+    vanished = coalitions.vanished
     answers = [
         Answer(
             probability=float(row[explanation.target]),

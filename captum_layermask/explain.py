@@ -104,9 +104,12 @@ def predict(forward: _Forward, pixels: torch.Tensor, activation: str = "softmax"
         InputError: ``forward`` returns anything else than one row of logits per image, a single number for
             softmax, whose softmax is always 1, or probabilities, whose softmax is not theirs.
     """
-    if activation not in ACTIVATIONS:
-        raise UnknownNameError("activation", activation, ACTIVATIONS, f"Give {' or '.join(ACTIVATIONS)}.")
-    logits = forward(pixels)
+    require_activation(activation)
+    return activated(forward(pixels), activation)
+
+
+def activated(logits: Any, activation: str) -> torch.Tensor:
+    """Probabilities of logits N×classes (arguments and errors: ``predict``)."""
     if not isinstance(logits, torch.Tensor) or logits.dim() != 2:
         shape = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
         raise InputError(
@@ -115,6 +118,12 @@ def predict(forward: _Forward, pixels: torch.Tensor, activation: str = "softmax"
     if activation == "softmax":
         _check_for_softmax(logits)
     return ACTIVATIONS[activation](logits)
+
+
+def require_activation(activation: str) -> None:
+    """Raise ``UnknownNameError`` for what is no key of ``ACTIVATIONS``."""
+    if activation not in ACTIVATIONS:
+        raise UnknownNameError("activation", activation, ACTIVATIONS, f"Give {' or '.join(ACTIVATIONS)}.")
 
 
 def _check_for_softmax(logits: torch.Tensor) -> None:
@@ -298,16 +307,17 @@ def _check_sampling(method: str, n_samples: int | None, perturbations_per_eval: 
 def check_image(pixels: Any, segments: Any) -> None:
     """Refuse what is no image, 1×C×H×W, or are no segments of it."""
     if not isinstance(pixels, torch.Tensor) or pixels.dim() != 4 or pixels.shape[0] != 1:
-        raise InputError(f"the pixels are {_kind(pixels)}; give one image, a tensor 1×3×H×W.")
+        raise InputError(f"the pixels are {described(pixels)}; give one image, a tensor 1×3×H×W.")
     shape = (1, 1, *pixels.shape[2:])
     if not isinstance(segments, torch.Tensor) or segments.shape != shape or segments.dtype != torch.long:
         raise InputError(
-            f"the segments are {_kind(segments)}; give a LongTensor of shape {shape}, as the functions in "
-            "segments.py return."
+            f"the segments are {described(segments)}; give a LongTensor of shape {shape}, as the functions "
+            "in segments.py return."
         )
     require_numbered(segments)
 
 
-def _kind(value: Any) -> str:
+def described(value: Any) -> str:
+    """The type and, if it has one, the shape of what was given, in words."""
     name = getattr(value, "dtype", type(value).__name__)
     return f"{name} of shape {tuple(value.shape)}" if hasattr(value, "shape") else str(name)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,6 @@ from torch import Tensor, nn
 
 from captum_layermask.errors import InputError
 from captum_layermask.explain import predict
-from captum_layermask.forward import RemovalForward
 from captum_layermask.missing import MISSING, visible_pixels
 
 __all__ = ["ImageClassifier", "require_floats"]
@@ -63,27 +61,7 @@ class ImageClassifier:
                 logits, or only one for softmax.
             UnknownNameError: there is no such activation.
         """
-        return self._probabilities(self.forward, self.tensor(images))
-
-    def mixed(self, image: Tensor, other: Tensor, visible: Tensor) -> np.ndarray:
-        """Probabilities for one image of which other pixels are shown where it is not visible.
-
-        Args:
-            image: 1×C×H×W, from ``tensor``.
-            other: 1×C×H×W, from ``tensor``; all MISSING to remove pixels.
-            visible: bool, N×1×H×W: where ``image`` is shown.
-
-        Returns:
-            float64, N×classes, in [0, 1].
-
-        Raises:
-            InputError: the forward does not return N×classes logits, or only one for softmax.
-        """
-        if isinstance(self.forward, RemovalForward) and bool((other == MISSING).all()):
-            return self._probabilities(
-                partial(self.forward, mask=visible), image.expand(len(visible), -1, -1, -1)
-            )
-        return self._probabilities(self.forward, torch.where(visible, image, other))
+        return predict(self.forward, self.tensor(images), self.activation).double().cpu().numpy()
 
     def tensor(self, images: np.ndarray) -> Tensor:
         """Preprocess images for the forward: N×H×W×C, floating point → N×C'×H×W (errors: ``__call__``)."""
@@ -102,9 +80,6 @@ class ImageClassifier:
                 "away from their segments; resize and crop the image before it is explained."
             )
         return torch.where(visible, ready.to(x), MISSING)
-
-    def _probabilities(self, forward: Callable[..., Any], x: Tensor) -> np.ndarray:
-        return predict(forward, x, self.activation).double().cpu().numpy()
 
 
 def require_floats(images: np.ndarray) -> None:

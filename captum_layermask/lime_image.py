@@ -11,6 +11,7 @@ from lime.lime_image import LimeImageExplainer
 from tqdm.auto import tqdm
 
 from captum_layermask.attributions import warn_if_few
+from captum_layermask.coalitions import Coalitions
 from captum_layermask.errors import InputError
 from captum_layermask.image_classifier import ImageClassifier
 from captum_layermask.segments import require_numbered
@@ -75,15 +76,18 @@ class FastLimeImageExplainer(LimeImageExplainer):  # type: ignore[misc]
         x, hidden = (classifier_fn.tensor(pixels[None]) for pixels in (image, fudged_image))
         data = self.random_state.randint(0, 2, num_samples * n_features).reshape(num_samples, n_features)
         data[0] = 1
-        shown = torch.from_numpy(data).bool().to(x.device)
-        ids = torch.from_numpy(np.array(segments, dtype=np.int64)).to(x.device)
-        labels = []
         silent = {} if progress_bar else {"disable": True}  # {}: the environment's TQDM_DISABLE decides
         with tqdm(total=num_samples, **silent) as bar:
-            for rows in shown.split(batch_size):
-                labels.append(classifier_fn.mixed(x, hidden, rows[:, None, ids]))
-                bar.update(len(rows))
-        return data, np.concatenate(labels)
+            coalitions = Coalitions(
+                classifier_fn.forward,
+                x,
+                torch.from_numpy(np.array(segments, dtype=np.int64))[None, None],
+                baselines=hidden,
+                activation=classifier_fn.activation,
+                batch_size=batch_size,
+                progress=bar.update,
+            )
+            return data, coalitions(data.astype(bool)).reshape(num_samples, -1)
 
 
 def _exponential(distance: np.ndarray, kernel_width: float) -> np.ndarray:

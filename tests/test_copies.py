@@ -34,6 +34,7 @@ from captum_layermask import (
 )
 from captum_layermask.activation import MaskedMap
 from captum_layermask.checking import check_masking
+from captum_layermask.coalitions import Coalitions
 from captum_layermask.colors import Colors
 from captum_layermask.compare import compare
 from captum_layermask.evaluate.bootstrap import Interval
@@ -186,6 +187,7 @@ def examples(tmp_path_factory):
         run(experiment, folder / "out", show_progress=False),
         *(Report("", "", (absent("", ""),), {}, {}), absent("", ""), Interval(0.5, 0.25, 0.75)),
         *(plot_explanation(explanation), next(iter(hierarchy().values()))),
+        Coalitions(forward, PIXELS, SEGMENTS),
         *(ImageClassifier(forward), FastLimeImageExplainer(random_state=1), SegmentMasker(SEGMENTS)),
         *(check_masking(forward, PIXELS, SEGMENTS != 4), trace, trace[0], Window((3, 3)), mask),
         *metrics,

@@ -162,7 +162,7 @@ def test_the_fast_explainer_hands_on_one_image_and_many_masks(network, image):
 
     explainer = FastLimeImageExplainer(random_state=0)
     explain(explainer, image, ImageClassifier(Watched(network)), num_samples=20, batch_size=8)
-    assert [len(x) for x, _ in calls] == [8, 8, 4]
+    assert [len(x) for x, _ in calls] == [8, 8, 8]
     assert all(x.stride(0) == 0 and mask.dtype == torch.bool for x, mask in calls)
     assert not (calls[1][0] == MISSING).any()
 

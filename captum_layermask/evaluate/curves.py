@@ -14,6 +14,7 @@ from captum.attr import Saliency
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from captum_layermask.coalitions import Coalitions
 from captum_layermask.errors import InputError, require_known
 from captum_layermask.evaluate.curves_report import curves_report
 from captum_layermask.evaluate.dataset import Dataset
@@ -38,9 +39,9 @@ class _Opened:
 
     Attributes:
         image: id.
-        pixels: float F×3×H×W in [0, 1], the image once for each fraction, channels last in memory.
+        pixels: float 1×3×H×W in [0, 1], channels last in memory.
         segments: segmentation → LongTensor 1×1×H×W.
-        places: segmentation and order → LongTensor 1×1×H×W, when the segment of a pixel is removed: 0 first.
+        places: segmentation and order → LongTensor K, when each segment is removed: 0 first.
     """
 
     image: str
@@ -154,25 +155,26 @@ class Curves:
             segments[segmentation] = ids
             for order in self.orders:
                 seed = stable_seed(self.seed, image, segmentation, order)
-                places[segmentation, order] = removal_order(order, sums, seed).argsort()[ids]
-        batch = pixels.expand(self.steps + 1, -1, -1, -1)
-        return _Opened(image, batch.contiguous(memory_format=torch.channels_last), segments, places)
+                places[segmentation, order] = removal_order(order, sums, seed).argsort()
+        return _Opened(image, pixels.contiguous(memory_format=torch.channels_last), segments, places)
 
     def work(self, opened: _Opened, unit: str) -> list[dict[str, Any]]:
         """Predict with each fraction of the segments removed."""
         segmentation, order, way = unit.split("/")
         visible = self._visible(opened, segmentation, order)
         forward = self._forward_for(opened, segmentation, way)
+        coalitions = Coalitions(
+            forward, opened.pixels, opened.segments[segmentation], batch_size=len(visible)
+        )
         start = time.perf_counter()
-        with torch.no_grad():
-            logits = forward(opened.pixels, mask=visible)
+        logits = coalitions(visible).reshape(len(visible), -1)
         self.forward_seconds += time.perf_counter() - start
         if logits.shape != (len(visible), len(self.model.categories)):
             raise InputError(
                 f"the network returned {tuple(logits.shape)} for {len(visible)} images and "
                 f"{len(self.model.categories)} class names; give a classifier and a name for each class."
             )
-        vanished = getattr(forward, "vanished", None)
+        vanished = coalitions.vanished
         return [
             {
                 "segmentation": segmentation,
@@ -196,11 +198,10 @@ class Curves:
         return dataclasses.replace(report, figures={**report.figures, "examples": self._examples(opened)})
 
     def _visible(self, opened: _Opened, segmentation: str, order: str) -> Tensor:
-        """What is left after each fraction: bool F×1×H×W."""
+        """The segments that are left after each fraction: bool F×K."""
         places = opened.places[segmentation, order]
-        count = int(places.max()) + 1
-        removed = torch.tensor([_share(step, self.steps, count) for step in range(self.steps + 1)])
-        return places >= removed.view(-1, 1, 1, 1)
+        removed = [_share(step, self.steps, len(places)) for step in range(self.steps + 1)]
+        return places >= torch.tensor(removed, device=places.device)[:, None]
 
     def _examples(self, opened: _Opened) -> Figure:
         """One image in all ways of the first segmentation and order, then the first way in all others."""
@@ -212,8 +213,8 @@ class Curves:
             f"{segmentation_title(segmentation)}, {ORDERS[order]}: {way_title(way)}": [
                 remaining_picture(
                     self._forward_for(opened, segmentation, way),
-                    opened.pixels[:1],
-                    self._visible(opened, segmentation, order)[[step]],
+                    opened.pixels,
+                    self._visible(opened, segmentation, order)[step, opened.segments[segmentation]],
                 )
                 for step in steps
             ]
@@ -227,7 +228,7 @@ class Curves:
     def _forward_for(self, opened: _Opened, segmentation: str, way: str) -> RemovalForward:
         if way in self._forwards:
             return self._forwards[way]
-        return self._forward(way, opened.pixels[:1], opened.segments[segmentation])
+        return self._forward(way, opened.pixels, opened.segments[segmentation])
 
     def _forward(
         self, way: str, reference: Tensor | None = None, segments: Tensor | None = None

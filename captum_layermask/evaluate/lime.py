@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from captum_layermask.attributions import warn_if_few
+from captum_layermask.coalitions import Coalitions
 from captum_layermask.errors import InputError, LeftOutError, require_known
 from captum_layermask.evaluate.dataset import Dataset
 from captum_layermask.evaluate.digests import settings_of_model
@@ -317,10 +318,10 @@ class Lime:
     def _measures(self, opened: _Opened, segments: Tensor, importance: Tensor) -> dict[str, Any]:
         grey = self._forward("grey", opened.pixels, segments)
         watch = Watch(grey)
-        removed = torch.cat([top_k_region(importance, segments, k) for k in self._top])
-        predictions = predict(
-            lambda pixels: grey(pixels, mask=~removed), opened.pixels.expand(len(removed), -1, -1, -1)
-        ).argmax(1)
+        in_a_row = torch.arange(len(importance), device=importance.device)[None, None, None]
+        removed = torch.cat([top_k_region(importance, in_a_row, k) for k in self._top]).flatten(1)
+        coalitions = Coalitions(grey, opened.pixels, segments, activation="softmax", batch_size=len(removed))
+        predictions = coalitions(~removed).argmax(1)
         self.forward_seconds += watch.seconds
         measures: dict[str, Any] = {
             f"ablated_{k}": int(prediction) for k, prediction in zip(self._top, predictions, strict=True)
