@@ -40,6 +40,7 @@ def while_tracing(error: Exception) -> bool:
     return "float8_e5m2" in str(error).lower()
 
 
+@torch.compiler.disable
 def require_numbers(result: Any) -> None:
     """Raise where a compiled forward gives NaN: something stood in for an activation to the end.
 
