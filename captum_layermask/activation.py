@@ -18,7 +18,7 @@ from torch import Tensor
 from captum_layermask.carrier import Carrier, Guarded, remembered
 from captum_layermask.errors import InplaceError, LayerMaskError, MaskLostError, MisfitError, NoRuleError
 from captum_layermask.gradients import inside_custom_function, refusing
-from captum_layermask.layout import NCHW, Axes, Dimension, factors, fits, letters
+from captum_layermask.layout import NCHW, Axes, Dimension, factors, fits, index_parts, is_number, letters
 from captum_layermask.mask import Mask
 from captum_layermask.memory import Memory
 from captum_layermask.registry import RULES
@@ -260,7 +260,7 @@ class MaskedVector(Activation):
         axes, (rows, columns) = [*source.axes], source.mask.size
         sizes = {"N": len(source.mask.visible), "H": rows, "W": columns}
         if self.raw.shape != source.raw.shape:
-            for dim in _numbered(operands[0], self.raw.dim()):
+            for dim in [d for d, p in enumerate(index_parts(operands[0], self.raw.dim())) if is_number(p)]:
                 axes.insert(dim, "N" if dim == 0 and "N" not in letters("".join(axes)) else "C")
             if len(axes) != self.raw.dim() or set(axes) - set(NCHW):
                 return
@@ -293,15 +293,6 @@ def _operands(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Carrier]:
         elif isinstance(value, (tuple, list, dict)):
             found.extend(instances(value, Carrier))
     return found
-
-
-def _numbered(index: Any, dims: int) -> list[int]:
-    """Of which of so many dimensions an index takes one cell."""
-    parts = list(index) if isinstance(index, tuple) else [index]
-    if Ellipsis in [part for part in parts if not isinstance(part, Tensor)]:
-        at = next(at for at, part in enumerate(parts) if part is Ellipsis)
-        parts[at : at + 1] = [slice(None)] * (dims - len(parts) + 1)
-    return [dim for dim, part in enumerate(parts) if isinstance(part, int) and not isinstance(part, bool)]
 
 
 def _reshape(func: Function, args: Any, kwargs: Any) -> tuple[Function, Any, Any]:

@@ -197,3 +197,18 @@ def _split(flat: list[Factor], new: Sequence[int], blocked: set[str]) -> list[tu
     if result:
         result[-1] += tuple(flat)  # of one image each, behind channels
     return result
+
+
+def index_parts(index: Any, dims: int) -> list[Any]:
+    """What an index takes of every dimension of a tensor of ``dims``, without ``...``; None is a new one."""
+    parts = list(index) if isinstance(index, tuple) else [index]
+    at = next((at for at, part in enumerate(parts) if part is Ellipsis), None)
+    if at is not None:
+        named = sum(part is not None for part in parts) - 1
+        parts[at : at + 1] = [slice(None)] * (dims - named)
+    return parts
+
+
+def is_number(part: Any) -> bool:
+    """Whether a part of an index takes one cell, so that its dimension goes."""
+    return isinstance(part, (int, torch.SymInt)) and not isinstance(part, bool)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from captum_layermask.activation import MaskedMap, MaskedVector
 from captum_layermask.errors import MaskLostError, NoRuleError
-from captum_layermask.layout import positions
+from captum_layermask.layout import index_parts, is_number, positions
 from captum_layermask.mask import Mask
 from captum_layermask.registry import give_rule, rule_for
 from captum_layermask.rules.pointwise import meeting, pointwise
@@ -34,19 +34,15 @@ def _indexed(x: MaskedMap, index: Any) -> MaskedMap:
             y = unsqueeze(y, dim)
         elif not (isinstance(part, slice) and part == slice(None)):
             y = take(y, dim, part)
-        dim += not _is_number(part)
+        dim += not is_number(part)
     return y
 
 
 def _parts(x: MaskedMap, index: Any) -> list[Any]:
     """What is taken of every dimension, and None where there is a new one."""
-    parts = list(index) if isinstance(index, tuple) else [index]
-    at = next((at for at, part in enumerate(parts) if part is Ellipsis), None)
-    if at is not None:
-        named = sum(part is not None for part in parts) - 1
-        parts[at : at + 1] = [slice(None)] * (x.raw.dim() - named)
+    parts = index_parts(index, x.raw.dim())
     several = sum(isinstance(part, (list, tuple, Tensor)) for part in parts)
-    if several > 1 or (several and any(_is_number(part) for part in parts)):
+    if several > 1 or (several and any(is_number(part) for part in parts)):
         raise NoRuleError(f"indexing axes {x.named} by several lists or tensors has no rule.")
     return parts
 
@@ -59,10 +55,6 @@ def without_positions(x: MaskedMap, y: MaskedMap) -> Taken:
     if not y.mask.full:
         x.copies(vector)
     return vector
-
-
-def _is_number(part: Any) -> bool:
-    return isinstance(part, (int, torch.SymInt)) and not isinstance(part, bool)
 
 
 def take(x: MaskedMap, dim: int, part: Any) -> MaskedMap:
@@ -79,13 +71,13 @@ def take(x: MaskedMap, dim: int, part: Any) -> MaskedMap:
     if axis not in ("N", "n", "C", "H", "W", "h", "w"):
         x, axis = listed(x, dim), "H"
     index = (slice(None),) * dim + (part,)
-    if not (_is_number(part) or isinstance(part, slice)):
+    if not (is_number(part) or isinstance(part, slice)):
         part = torch.as_tensor(part, device=x.raw.device)
         if part.dim() != 1:
             raise NoRuleError(f"indexing axis {axis} by a tensor of {part.dim()} dimensions has no rule.")
         part = part.nonzero()[:, 0] if part.dtype is torch.bool else part
-    axes = x.axes[:dim] + (() if _is_number(part) else (axis,)) + x.axes[dim + 1 :]
-    if axis == "N" and _is_number(part):
+    axes = x.axes[:dim] + (() if is_number(part) else (axis,)) + x.axes[dim + 1 :]
+    if axis == "N" and is_number(part):
         axes = tuple("N" if a == "n" else a for a in axes)
     raw = x.raw[index]
     return MaskedMap(raw, cut(x, axis, part, x.raw.shape[dim]), axes, x.run)
@@ -242,7 +234,7 @@ def _region(x: MaskedMap, index: Any) -> tuple[tuple[slice, slice, slice], bool]
     """Which images, rows and columns are written to, and whether all of their channels are."""
     region, whole = {"N": slice(None), "H": slice(None), "W": slice(None)}, True
     for axis, part in zip(x.axes, (p for p in _parts(x, index) if p is not None), strict=False):
-        if _is_number(part):
+        if is_number(part):
             part = slice(part, part + 1 or None)
         if isinstance(part, slice) and part == slice(None):
             continue

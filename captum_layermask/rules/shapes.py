@@ -184,37 +184,26 @@ def filled(x: MaskedMap, rounds: int) -> Tensor:
     return padded.reshape(grid.shape).permute(back).reshape(x.raw.shape)
 
 
-def as_image(x: MaskedMap) -> MaskedMap:
-    """The map with axes N C H W, where all that has to be done is to name its dimensions differently.
+def image(x: MaskedMap) -> MaskedMap:
+    """The map with axes N C H W, if these are only other names for its dimensions, else itself.
 
     Dimensions of one cell take the name of the place where they stand; channels beside rows or columns are
     copies of cells (depth to space).
-
-    Raises:
-        NoRuleError: rows and columns are not where image operations look for them.
     """
     if x.axes == NCHW:
         return x
     mask, dimensions = x.mask, x.dimensions
     if x.raw.dim() != 4:
-        raise NoRuleError(where_not(x))
+        return x
     for place, (dimension, length) in enumerate(zip(dimensions, x.raw.shape, strict=True)):
         name, named = NCHW[place], [letter for letter, size in dimension if size > 1]
         if length == 1 or named == [name] or (name == "C" and set(named) <= {"C"}):
             continue
         repeats = [size for letter, size in dimension if letter == "C"]
         if name in "NC" or len(repeats) != 1 or name not in named or set(named) - {name, "C"}:
-            raise NoRuleError(where_not(x))
+            return x
         mask = _repeated(mask, name, repeats[0], first=named[0] == "C")
     return MaskedMap(x.raw, mask, NCHW, x.run)
-
-
-def image(x: MaskedMap) -> MaskedMap:
-    """The map with axes N C H W, if these are only other names for its dimensions, else itself."""
-    try:
-        return as_image(x)
-    except NoRuleError:
-        return x
 
 
 def _repeated(mask: Mask, name: str, times: int, first: bool) -> Mask:
