@@ -16,9 +16,9 @@ import torchvision
 from tqdm import tqdm
 
 from captum_layermask import REMOVALS, LayerMaskedForward, make_forward
-from captum_layermask.images import read_image
-from captum_layermask.models import load_model
-from captum_layermask.segments import grid
+from captum_layermask.explain.segments import grid
+from captum_layermask.models.images import read_image
+from captum_layermask.models.pretrained import load_model
 
 PATCH = 16
 

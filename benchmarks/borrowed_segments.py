@@ -23,9 +23,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from captum_layermask import make_forward
-from captum_layermask.coalitions import Coalitions
-from captum_layermask.evaluate.bootstrap import bootstrap, mean
-from captum_layermask.segments import SEGMENTERS
+from captum_layermask.evaluate.report.bootstrap import bootstrap, mean
+from captum_layermask.explain.coalitions import Coalitions
+from captum_layermask.explain.segments import SEGMENTERS
 
 FRACTIONS = (0.3, 0.5, 0.7)
 

@@ -36,12 +36,12 @@ from scipy.stats import binom
 from torch import Tensor, nn
 
 from captum_layermask import MISSING, LayerMaskedForward
-from captum_layermask.image_classifier import ImageClassifier
-from captum_layermask.lime_image import FastLimeImageExplainer
-from captum_layermask.mask import Mask
-from captum_layermask.rim import RIMS, Op
-from captum_layermask.segments import grid
-from captum_layermask.windows import Geometry
+from captum_layermask.explain.segments import grid
+from captum_layermask.integrations.image_classifier import ImageClassifier
+from captum_layermask.integrations.lime import FastLimeImageExplainer
+from captum_layermask.masking.boundary import RIMS, Op
+from captum_layermask.masking.mask import Mask
+from captum_layermask.masking.windows import Geometry
 
 SIZE = 224
 

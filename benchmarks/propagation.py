@@ -27,14 +27,14 @@ from torchvision.transforms.functional import pil_to_tensor
 from tqdm import tqdm
 
 from captum_layermask import Colors, LayerMaskedForward, make_forward
-from captum_layermask.coalitions import Coalitions
-from captum_layermask.evaluate.bootstrap import bootstrap, entropy, ratio
-from captum_layermask.images import read_image
-from captum_layermask.mask import Mask, Policy
-from captum_layermask.models import load_model
-from captum_layermask.propagation import PROPAGATIONS, Propagation
-from captum_layermask.segments import grid
-from captum_layermask.windows import Geometry, Window
+from captum_layermask.evaluate.report.bootstrap import bootstrap, entropy, ratio
+from captum_layermask.explain.coalitions import Coalitions
+from captum_layermask.explain.segments import grid
+from captum_layermask.masking.mask import Mask, Policy
+from captum_layermask.masking.propagation import PROPAGATIONS, Propagation
+from captum_layermask.masking.windows import Geometry, Window
+from captum_layermask.models.images import read_image
+from captum_layermask.models.pretrained import load_model
 
 Visible = Callable[[Mask, Window], Tensor]
 

@@ -16,8 +16,8 @@ import torch
 import torchvision
 
 from captum_layermask import LayerMaskedForward
-from captum_layermask.models import load_model
-from captum_layermask.propagation import PROPAGATIONS
+from captum_layermask.masking.propagation import PROPAGATIONS
+from captum_layermask.models.pretrained import load_model
 
 NETWORKS = {
     "resnet50": torchvision.models.resnet50,

@@ -20,7 +20,7 @@ import torch
 import torchvision
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent / "tests"))
+sys.path.insert(0, str(HERE.parent / "tests" / "helpers"))
 
 from networks import TOLERANCE, ZOO, append, read, smallest_size, write_part  # noqa: E402
 from support import check_model, redraw  # noqa: E402

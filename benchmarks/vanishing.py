@@ -17,7 +17,7 @@ import torchvision
 from tqdm import tqdm
 
 from captum_layermask import LayerMaskedForward, VanishedWarning
-from captum_layermask.propagation import PROPAGATIONS
+from captum_layermask.masking.propagation import PROPAGATIONS
 
 
 def lite0() -> torch.nn.Module:

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent / "tests"))
+sys.path.insert(0, str(HERE.parent / "tests" / "helpers"))
 
 from networks import TOLERANCE, ZOO, append, read, smallest_size, write_part  # noqa: E402
 from support import apart, check_model, images_and_masks, redraw, rows, tensors  # noqa: E402

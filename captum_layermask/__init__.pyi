@@ -1,4 +1,3 @@
-from .colors import Colors as Colors
 from .errors import FewSamplesWarning as FewSamplesWarning
 from .errors import InplaceError as InplaceError
 from .errors import InputError as InputError
@@ -10,9 +9,10 @@ from .errors import PictureWarning as PictureWarning
 from .errors import TrainingModeError as TrainingModeError
 from .errors import UnknownNameError as UnknownNameError
 from .errors import VanishedWarning as VanishedWarning
-from .layer_masking import LayerMaskedForward as LayerMaskedForward
-from .missing import MISSING as MISSING
-from .registry import rule_for as rule_for
-from .removals import REMOVALS as REMOVALS
-from .removals import Removal as Removal
-from .removals import make_forward as make_forward
+from .masking.registry import rule_for as rule_for
+from .removals.colors import Colors as Colors
+from .removals.layer_masking import LayerMaskedForward as LayerMaskedForward
+from .removals.missing import MISSING as MISSING
+from .removals.registry import REMOVALS as REMOVALS
+from .removals.registry import Removal as Removal
+from .removals.registry import make_forward as make_forward

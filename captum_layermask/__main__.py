@@ -17,7 +17,7 @@ def main(args: Sequence[str] | None = None) -> None:
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
-        from captum_layermask.cli import app
+        from captum_layermask.cli.app import app
 
         app(args=args, prog_name="captum-layermask")
     except ModuleNotFoundError as error:

@@ -12,8 +12,8 @@ from coloured import draw, mean_colour_model
 from support import scramble, sees_nothing, small_classifier
 
 from captum_layermask import REMOVALS, LayerMaskedForward, NoRuleError
-from captum_layermask.registry import MODULE_RULES, RULES
-from captum_layermask.segments import grid
+from captum_layermask.explain.segments import grid
+from captum_layermask.masking.registry import MODULE_RULES, RULES
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"

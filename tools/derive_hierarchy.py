@@ -19,7 +19,7 @@ from pathlib import Path
 
 from timm.data import ImageNetInfo
 
-DATA = Path(__file__).parent.parent / "captum_layermask" / "data"
+DATA = Path(__file__).parent.parent / "captum_layermask" / "metrics" / "data"
 HEADER = "\t".join(("wnid", "class", "hypernyms", "words"))
 HYPERNYM_POINTERS = ("@", "@i")
 

@@ -27,15 +27,15 @@ from torch import Tensor
 from torchvision.models.resnet import Bottleneck, ResNet, resnet50
 
 from captum_layermask import LayerMaskedForward, VanishedWarning, make_forward
-from captum_layermask.explain import explain, predict
-from captum_layermask.images import example_image
-from captum_layermask.mask import Mask
-from captum_layermask.models import LoadedModel, load_model
-from captum_layermask.pictures import plot_activations, plot_neighbor_padding
-from captum_layermask.plots import plot_explanation
-from captum_layermask.propagation import paper
-from captum_layermask.segments import grid
-from captum_layermask.windows import Window
+from captum_layermask.explain.explanation import explain, predict
+from captum_layermask.explain.segments import grid
+from captum_layermask.masking.mask import Mask
+from captum_layermask.masking.propagation import paper
+from captum_layermask.masking.windows import Window
+from captum_layermask.models.images import example_image
+from captum_layermask.models.pretrained import LoadedModel, load_model
+from captum_layermask.plots.explanation import plot_explanation
+from captum_layermask.plots.inside import plot_activations, plot_neighbor_padding
 
 IMAGES = Path(__file__).parent.parent / "docs" / "images"
 DPI = 90

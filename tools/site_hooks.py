@@ -22,7 +22,7 @@ BESIDE_DOCS = (
     "tutorials/*.ipynb",
     "CHANGELOG.md",
     "CITATION.cff",
-    "captum_layermask/data/WORDNET-LICENSE.txt",
+    "captum_layermask/metrics/data/WORDNET-LICENSE.txt",
 )
 
 log = logging.getLogger("mkdocs.hooks.site")

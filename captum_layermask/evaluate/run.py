@@ -28,7 +28,7 @@ from captum_layermask.evaluate.records import (
     recorded_units,
     write_table,
 )
-from captum_layermask.evaluate.report import Report
+from captum_layermask.evaluate.report.report import Report
 
 __all__ = ["Experiment", "Outcome", "run"]
 

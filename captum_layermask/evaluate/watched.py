@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_layermask.forward import RemovalForward
+from captum_layermask.removals.base import RemovalForward
 
 __all__ = ["Watch"]
 

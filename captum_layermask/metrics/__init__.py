@@ -1,33 +1,5 @@
 """Metrics measure missingness bias: of predictions, and of explanations."""
 
-from captum_layermask.metrics.explanations import (
-    AlignmentScore,
-    GridPointingGame,
-    TopKAblation,
-    TopKJaccard,
-    alignment_score,
-    grid_pointing_game,
-    top_k_jaccard,
-    top_k_region,
-)
-from captum_layermask.metrics.predictions import (
-    ClassEntropy,
-    UnchangedPredictions,
-    WordNetSimilarity,
-    area_under_curve,
-)
+import lazy_loader
 
-__all__ = [
-    "AlignmentScore",
-    "ClassEntropy",
-    "GridPointingGame",
-    "TopKAblation",
-    "TopKJaccard",
-    "UnchangedPredictions",
-    "WordNetSimilarity",
-    "alignment_score",
-    "area_under_curve",
-    "grid_pointing_game",
-    "top_k_jaccard",
-    "top_k_region",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -15,7 +15,7 @@ from torchmetrics import Metric
 from captum_layermask.errors import InputError
 from captum_layermask.metrics.checks import check_classes, check_pair
 from captum_layermask.metrics.mean import Mean
-from captum_layermask.wordnet import wu_palmer_table
+from captum_layermask.metrics.wordnet import wu_palmer_table
 
 __all__ = ["ClassEntropy", "UnchangedPredictions", "WordNetSimilarity", "area_under_curve"]
 
@@ -90,7 +90,7 @@ class WordNetSimilarity(Mean):
     """Mean Wu–Palmer similarity of predicted and true ImageNet classes, in (0, 1].
 
     A near miss counts more than a far one. An exact hit counts 1 for 893 of the classes, and 0.72
-    to 0.93 for the others: see ``captum_layermask.wordnet.wu_palmer``, which follows nltk.
+    to 0.93 for the others: see ``captum_layermask.metrics.wordnet.wu_palmer``, which follows nltk.
 
     Source: §4.1 of Balasubramanian & Feizi.
     """

@@ -1,25 +1,25 @@
-"""The rules, by what an operation does to positions."""
+"""What each operation does to values and mask: a file for each family of operations."""
 
 from captum_layermask.rules import (
+    channels,
     indexing,
     lines,
-    mixing,
     moves,
     pointwise,
+    reductions,
     resampling,
-    shapes,
     sliding,
-    statistics,
+    views,
 )
 
 __all__ = [
+    "channels",
     "indexing",
     "lines",
-    "mixing",
     "moves",
     "pointwise",
+    "reductions",
     "resampling",
-    "shapes",
     "sliding",
-    "statistics",
+    "views",
 ]

@@ -8,15 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_layermask.activation import MaskedMap, MaskedVector
 from captum_layermask.errors import MaskLostError, NoRuleError
-from captum_layermask.layout import index_parts, is_number, positions
-from captum_layermask.mask import Mask
-from captum_layermask.registry import give_rule, rule_for
+from captum_layermask.masking.activation import MaskedMap, MaskedVector
+from captum_layermask.masking.layout import index_parts, is_number, positions
+from captum_layermask.masking.mask import Mask
+from captum_layermask.masking.registry import give_rule, rule_for
+from captum_layermask.masking.signatures import Function, argument
+from captum_layermask.masking.windows import Window
 from captum_layermask.rules.pointwise import meeting, pointwise
-from captum_layermask.rules.shapes import listed, unsqueeze
-from captum_layermask.signatures import Function, argument
-from captum_layermask.windows import Window
+from captum_layermask.rules.views import listed, unsqueeze
 
 Taken = MaskedMap | MaskedVector
 

@@ -7,14 +7,14 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor
 
-from captum_layermask.activation import MaskedMap
 from captum_layermask.errors import NoRuleError
-from captum_layermask.registry import give_rule, rule_for
+from captum_layermask.masking.activation import MaskedMap
+from captum_layermask.masking.registry import give_rule, rule_for
+from captum_layermask.masking.signatures import Function, argument
 from captum_layermask.rules import sliding
-from captum_layermask.rules.mixing import TOKENS
+from captum_layermask.rules.channels import TOKENS
+from captum_layermask.rules.reductions import amax, mean
 from captum_layermask.rules.sliding import need_values_only, unbatch
-from captum_layermask.rules.statistics import amax, mean
-from captum_layermask.signatures import Function, argument
 
 _ALONE = {"stride": 1, "padding": 0, "dilation": 1, "kernel_size": 1}
 

@@ -10,13 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from captum_layermask.activation import MaskedMap
 from captum_layermask.errors import InputError, NoRuleError
-from captum_layermask.mask import Mask
-from captum_layermask.registry import give_rule, rule_for
+from captum_layermask.masking.activation import MaskedMap
+from captum_layermask.masking.mask import Mask
+from captum_layermask.masking.registry import give_rule, rule_for
+from captum_layermask.masking.signatures import Function, argument
 from captum_layermask.rules.pointwise import meeting
-from captum_layermask.rules.shapes import counts_images, image, listed, without_images
-from captum_layermask.signatures import Function, argument
+from captum_layermask.rules.views import counts_images, image, listed, without_images
 
 
 @rule_for("pad")

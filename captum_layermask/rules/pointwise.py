@@ -9,14 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_layermask.activation import MaskedMap
 from captum_layermask.errors import InputError, MaskLostError, TrainingModeError
-from captum_layermask.layout import NCHW, Axes
-from captum_layermask.mask import Mask
-from captum_layermask.registry import give_rule, rule_for
-from captum_layermask.signatures import Function, argument
-from captum_layermask.trees import instances, replaced
-from captum_layermask.unruled import writes
+from captum_layermask.masking.activation import MaskedMap
+from captum_layermask.masking.layout import NCHW, Axes
+from captum_layermask.masking.mask import Mask
+from captum_layermask.masking.registry import give_rule, rule_for
+from captum_layermask.masking.signatures import Function, argument
+from captum_layermask.masking.trees import instances, replaced
+from captum_layermask.masking.unruled import writes
 
 ONE_OPERAND = (
     "relu relu6 leaky_relu prelu elu selu celu gelu silu mish sigmoid logsigmoid hardsigmoid "

@@ -10,13 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from captum_layermask.activation import MaskedMap, MaskedVector
 from captum_layermask.errors import NoRuleError
-from captum_layermask.mask import Mask
-from captum_layermask.registry import rule_for
-from captum_layermask.rules.shapes import filled, image, repeated, where_not
+from captum_layermask.masking.activation import MaskedMap, MaskedVector
+from captum_layermask.masking.mask import Mask
+from captum_layermask.masking.registry import rule_for
+from captum_layermask.masking.windows import Runs, Spans, Transposed, Window, runs_read
 from captum_layermask.rules.sliding import Size, adaptive_avg_pool2d, need_image, pair, slide, unbatched
-from captum_layermask.windows import Runs, Spans, Transposed, Window, runs_read
+from captum_layermask.rules.views import filled, image, repeated, where_not
 
 
 @rule_for("interpolate", "upsample")

@@ -11,15 +11,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from captum_layermask.activation import MaskedMap, MaskedVector
 from captum_layermask.errors import NoRuleError
-from captum_layermask.layout import NCHW, Axes, spelled
-from captum_layermask.registry import rule_for
-from captum_layermask.rim import RIMS
-from captum_layermask.rules.shapes import filled, image, where_not
-from captum_layermask.rules.statistics import amax, mean_of_one_window, weighed
-from captum_layermask.signatures import Function
-from captum_layermask.windows import Geometry, Spans, Window
+from captum_layermask.masking.activation import MaskedMap, MaskedVector
+from captum_layermask.masking.boundary import RIMS
+from captum_layermask.masking.layout import NCHW, Axes, spelled
+from captum_layermask.masking.registry import rule_for
+from captum_layermask.masking.signatures import Function
+from captum_layermask.masking.windows import Geometry, Spans, Window
+from captum_layermask.rules.reductions import amax, mean_of_one_window, weighed
+from captum_layermask.rules.views import filled, image, where_not
 
 Size = int | Sequence[int]
 

@@ -1,0 +1,1 @@
+"""A folder becomes images, with their classes, object masks and saliency maps."""

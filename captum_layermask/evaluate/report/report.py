@@ -1,0 +1,197 @@
+"""An experiment's tables and figures become Markdown, JSON and one HTML page."""
+
+from __future__ import annotations
+
+import base64
+import importlib.metadata
+import io
+import json
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from matplotlib.figure import Figure
+
+from captum_layermask.errors import InputError
+from captum_layermask.plots.files import figure_metadata
+from captum_layermask.text import in_markdown
+
+__all__ = ["Report", "Table", "absent", "heading", "markdown", "write_report"]
+
+_PACKAGES = ("captum-layermask", "torch", "torchvision", "captum", "torchmetrics", "scikit-image", "numpy")
+
+#: Keyword of a figure's metadata → setting.
+_ORIGIN = {"Model": "model", "Seed": "seed", "Samples": "n_samples"}
+
+#: Longer tables come after the figures of the page.
+_SHORT = 20
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of text.
+
+    Attributes:
+        title: one line.
+        caption: what its numbers are, and what they may be compared with.
+        header: a name for each column; none for a table that could not be made (``absent``).
+        rows: of cells, as many as the header has.
+    """
+
+    title: str
+    caption: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What an experiment found.
+
+    Attributes:
+        title: one line.
+        summary: one paragraph of plain text.
+        tables: in reading order.
+        figures: name of the file, without its suffix → figure, whose label (``set_label``) is its caption.
+        facts: JSON: how many images, how many vanished or could not be read, seconds ….
+    """
+
+    title: str
+    summary: str
+    tables: tuple[Table, ...]
+    figures: Mapping[str, Figure]
+    facts: dict[str, Any]
+
+
+def absent(title: str, reason: str) -> Table:
+    """What stands in the place of a table that could not be made.
+
+    Args:
+        title: of that table.
+        reason: half a sentence.
+    """
+    return Table(title, f"Not here: {reason}.", (), ())
+
+
+def markdown(table: Table) -> str:
+    """The table as a pipe table, with its title and caption; text first, numbers to the right."""
+    title = f"## {in_markdown(table.title)}\n\n{in_markdown(table.caption)}\n"
+    if not table.header:
+        return title
+    rows = [tuple(map(in_markdown, row)) for row in (table.header, *table.rows)]
+    widths = [max(3, *map(len, column)) for column in zip(*rows, strict=True)]
+    sides = _sides(table)
+
+    def line(cells: tuple[str, ...]) -> str:
+        return "| " + " | ".join(_padded(*cell) for cell in zip(cells, widths, sides, strict=True)) + " |"
+
+    rule = tuple(
+        "-" * (w - 1) + (":" if side == "right" else "-") for w, side in zip(widths, sides, strict=True)
+    )
+    lines = [line(rows[0]), line(rule), *map(line, rows[1:])]
+    return f"{title}\n" + "\n".join(lines) + "\n"
+
+
+def heading(report: Report) -> str:
+    """The title and the summary of a report, as Markdown."""
+    return f"# {in_markdown(report.title)}\n\n{in_markdown(report.summary)}\n"
+
+
+def write_report(report: Report, out: Path, settings: dict[str, Any], command: str | None = None) -> None:
+    """Write ``tables.md``, ``figures/*.png``, ``report.json`` and ``report.html`` into a folder.
+
+    Equal reports give equal tables, byte for byte. The page needs no other file, no script and no network.
+
+    Args:
+        report: what was found.
+        out: a folder, made if need be; files of an earlier report are replaced.
+        settings: JSON, what decided the records.
+        command: that was given, for the metadata of the figures.
+
+    Raises:
+        InputError: the folder cannot be written to.
+    """
+    origin = {"Command": command} | {word: settings.get(name) for word, name in _ORIGIN.items()}
+    metadata = figure_metadata({name: str(value) for name, value in origin.items() if value is not None})
+    pictures = {name: _png(figure, metadata) for name, figure in report.figures.items()}
+    about = {"facts": report.facts, "settings": settings, "versions": _versions(), "machine": _machine()}
+    try:
+        (out / "figures").mkdir(parents=True, exist_ok=True)
+        for name, picture in pictures.items():
+            _write(out / "figures" / f"{name}.png", picture)
+        _write(out / "tables.md", _tables(report).encode())
+        _write(out / "report.json", (json.dumps(about, indent=2, ensure_ascii=False) + "\n").encode())
+        _write(out / "report.html", _page(report, pictures, about).encode())
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise InputError(
+            f"cannot write the report to {str(out)!r} ({reason}); choose another place."
+        ) from error
+
+
+def _tables(report: Report) -> str:
+    return "\n".join([heading(report), *map(markdown, report.tables)])
+
+
+def _page(report: Report, pictures: Mapping[str, bytes], about: dict[str, Any]) -> str:
+    loader = jinja2.PackageLoader("captum_layermask.evaluate.report", ".")
+    environment = jinja2.Environment(
+        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    figures = [
+        (name, str(figure.get_label()), base64.b64encode(pictures[name]).decode())
+        for name, figure in report.figures.items()
+    ]
+    tables = [(f"table-{number}", table, _sides(table)) for number, table in enumerate(report.tables, 1)]
+    return environment.get_template("report.html.jinja").render(
+        report=report,
+        figures=figures,
+        tables=[entry for entry in tables if len(entry[1].rows) <= _SHORT],
+        long_tables=[entry for entry in tables if len(entry[1].rows) > _SHORT],
+        about=about,
+    )
+
+
+def _png(figure: Figure, metadata: dict[str, str]) -> bytes:
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=144, metadata=metadata)
+    return file.getvalue()
+
+
+def _sides(table: Table) -> list[str]:
+    """``right`` for columns of numbers, ``left`` for columns of text."""
+    if not table.rows:
+        return ["left"] * len(table.header)
+    columns = zip(*table.rows, strict=True)
+    return ["right" if all(map(_is_number, column)) else "left" for column in columns]
+
+
+def _is_number(cell: str) -> bool:
+    return cell[:1] in "–-+0123456789"
+
+
+def _padded(cell: str, width: int, side: str) -> str:
+    return cell.rjust(width) if side == "right" else cell.ljust(width)
+
+
+def _versions() -> dict[str, str]:
+    return {"python": platform.python_version()} | {p: importlib.metadata.version(p) for p in _PACKAGES}
+
+
+def _machine() -> dict[str, Any]:
+    """What kind of machine this is; never which one. The device that the network ran on is a setting."""
+    return {"system": platform.system(), "processor": platform.machine(), "cpus": os.cpu_count()}
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

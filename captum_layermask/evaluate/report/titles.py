@@ -1,0 +1,27 @@
+"""What ways to remove pixels and segmentations are called in tables and figures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from captum_layermask.explain.comparison import marked
+from captum_layermask.removals.registry import REMOVALS
+
+__all__ = ["in_paper_order", "segmentation_title", "way_title"]
+
+_SEGMENTATIONS = {"quickshift": "quickshift", "grid": "squares", "slic": "SLIC"}
+
+
+def way_title(way: str) -> str:
+    """The title of a key of ``REMOVALS``, with a mark where it leaks."""
+    return marked(REMOVALS[way].title, REMOVALS[way].leaks)
+
+
+def segmentation_title(segmentation: str) -> str:
+    """The title of a key of ``SEGMENTERS``."""
+    return _SEGMENTATIONS.get(segmentation, segmentation)
+
+
+def in_paper_order(segmentations: Sequence[str]) -> list[str]:
+    """Keys of ``SEGMENTERS`` in the order of the paper's Tables 1 and 2, others after them."""
+    return sorted(segmentations, key=[*_SEGMENTATIONS, *segmentations].index)

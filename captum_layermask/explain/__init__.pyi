@@ -1,0 +1,15 @@
+from .coalitions import Coalitions as Coalitions
+from .comparison import Comparison as Comparison
+from .comparison import compare as compare
+from .explanation import ACTIVATIONS as ACTIVATIONS
+from .explanation import METHODS as METHODS
+from .explanation import Explanation as Explanation
+from .explanation import explain as explain
+from .explanation import predict as predict
+from .segments import SEGMENTERS as SEGMENTERS
+from .segments import grid as grid
+from .segments import quickshift as quickshift
+from .segments import region_means as region_means
+from .segments import renumbered as renumbered
+from .segments import slic as slic
+from .targets import find_class as find_class

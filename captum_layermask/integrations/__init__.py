@@ -1,0 +1,5 @@
+"""Other packages explain a forward: a file for each."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

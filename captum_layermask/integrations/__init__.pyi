@@ -1,0 +1,3 @@
+from .image_classifier import ImageClassifier as ImageClassifier
+from .lime import FastLimeImageExplainer as FastLimeImageExplainer
+from .shap import SegmentMasker as SegmentMasker

@@ -1,0 +1,94 @@
+"""Modules whose class has a rule are replaced in a copy of the model's tree; the model is not touched."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from captum_layermask.masking.carrier import Carrier
+from captum_layermask.masking.registry import MODULE_RULES
+from captum_layermask.masking.signatures import Function
+from captum_layermask.masking.trees import instances
+
+
+class RuledModule(nn.Module):
+    """Runs a rule in place of a module's forward."""
+
+    def __init__(self, module: nn.Module, rule: Function) -> None:
+        super().__init__()
+        self.training = module.training
+        self._replaced = (module,)
+        self._rule = rule
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """The masked version of the module's forward."""
+        result = self._rule(*self._replaced, *args, **kwargs)
+        carrier = next(instances((args, kwargs), Carrier), None)
+        if carrier is not None and carrier.run.observe is not None:
+            (module,) = self._replaced
+            carrier.run.observe(carrier.run, type(module), self._rule.__name__, result)
+        return result
+
+
+class LastMasked(nn.Module):
+    """Runs a module, and the rest of the network without masks."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.training = module.training
+        self.module = module
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """The module's own forward."""
+        result = self.module(*args, **kwargs)
+        for carrier in instances(result, Carrier):
+            carrier.run.ended = True
+        return result
+
+
+@torch.compiler.disable
+def with_module_rules(model: nn.Module, until: str | None = None) -> nn.Module:
+    """The model itself where nothing is replaced, else a copy that shares everything else.
+
+    The copy has its own tree of modules and the model's own parameters and buffers.
+
+    Args:
+        model: the network.
+        until: the path of a module behind which there are no masks any more, or None.
+    """
+    if until is None and not any(map(_replaced, model.modules())):
+        return model
+    twin = _copy(model, {})
+    if until is not None:
+        until = until.replace("_orig_mod.", "")
+        parent, _, name = until.rpartition(".")
+        twin.get_submodule(parent)._modules[name] = LastMasked(twin.get_submodule(until))
+    return twin
+
+
+def _replaced(module: nn.Module) -> bool:
+    return type(module) in MODULE_RULES or _is_compiled(module)
+
+
+def _is_compiled(module: nn.Module) -> bool:
+    return "_orig_mod" in module._modules or vars(module).get("_compiled_call_impl") is not None
+
+
+def _copy(module: nn.Module, done: dict[int, nn.Module]) -> nn.Module:
+    if "_orig_mod" in module._modules:
+        return _copy(
+            cast(nn.Module, module._orig_mod), done
+        )  # a compiled module runs as what it was made from
+    if id(module) not in done:
+        if type(module) in MODULE_RULES:
+            done[id(module)] = RuledModule(module, MODULE_RULES[type(module)])
+        else:
+            done[id(module)] = twin = copy.copy(module)
+            vars(twin)["_modules"] = {  # a compiled module hands attributes on to the one it was made from
+                name: child if child is None else _copy(child, done)
+                for name, child in module._modules.items()
+            }
+    return done[id(module)]

@@ -1,0 +1,12 @@
+from .explanations import AlignmentScore as AlignmentScore
+from .explanations import GridPointingGame as GridPointingGame
+from .explanations import TopKAblation as TopKAblation
+from .explanations import TopKJaccard as TopKJaccard
+from .explanations import alignment_score as alignment_score
+from .explanations import grid_pointing_game as grid_pointing_game
+from .explanations import top_k_jaccard as top_k_jaccard
+from .explanations import top_k_region as top_k_region
+from .predictions import ClassEntropy as ClassEntropy
+from .predictions import UnchangedPredictions as UnchangedPredictions
+from .predictions import WordNetSimilarity as WordNetSimilarity
+from .predictions import area_under_curve as area_under_curve

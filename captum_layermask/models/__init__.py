@@ -1,0 +1,5 @@
+"""A name becomes a network, and a file becomes a picture that it takes."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

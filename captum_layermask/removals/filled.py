@@ -1,0 +1,37 @@
+"""The other way to remove pixels: paint over them, and run the network on the picture."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from captum_layermask.masking.mask import Mask
+from captum_layermask.removals.arguments import Call
+from captum_layermask.removals.base import RemovalForward
+
+
+class FilledForward(RemovalForward):
+    """Base of the ways that put something in the place of missing pixels; a subclass says what."""
+
+    @abstractmethod
+    def fill(self, image: Tensor, mask: Mask) -> Tensor:
+        """What to see in missing pixels.
+
+        Args:
+            image: N×C×H×W, floating point, 0 in every missing pixel.
+            mask: which pixels are there (``mask.visible``, bool, N×1×H×W).
+
+        Returns:
+            Something that broadcasts to N×C×H×W; only its values in missing pixels are used.
+        """
+
+    def predict(self, image: Tensor, mask: Mask, call: Call) -> Any:
+        """Answer for the picture with its holes filled (see ``RemovalForward.predict``)."""
+        return call(self.model, self.filled(image, mask))
+
+    def filled(self, image: Tensor, mask: Mask) -> Tensor:
+        """The picture that the network sees, N×C×H×W."""
+        return image if mask.full else torch.where(mask.visible, image, self.fill(image, mask))

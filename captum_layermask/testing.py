@@ -1,0 +1,208 @@
+"""A masked model is checked against what layer masking promises."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from captum_layermask.errors import InputError
+from captum_layermask.masking.activation import MaskedMap
+from captum_layermask.masking.carrier import Carrier
+from captum_layermask.masking.run import Run
+from captum_layermask.masking.signatures import Function
+from captum_layermask.masking.trace import Step, Trace
+from captum_layermask.masking.trees import instances
+from captum_layermask.removals.layer_masking import LayerMaskedForward, unwrapped
+from captum_layermask.removals.missing import visible_pixels
+
+__all__ = ["Check", "check_masking"]
+
+_NOISE = 1e3
+_INSIDE = "model."
+_TOLERANCE = {torch.float64: 1e-9}
+_TOLERANCE_ELSE = 1e-4
+
+
+@dataclass(frozen=True)
+class Check:
+    """What one model did under layer masking; ``print`` it to see each promise.
+
+    Attributes:
+        identity: relative change of the output with nothing masked (S1).
+        pixels: whether NaN behind the mask leaves every bit of the output (S2).
+        cells: relative change of the output when the missing cells of every activation hold noise (S2).
+        reads: the first operation whose visible cells that noise changes, None if none does.
+        invents: the first operation that makes a cell visible of a wholly masked image, None if none
+            does (S5) or the forward stops masking on the way (its option ``until``).
+        company: relative change of the first image's answer when its mirror image comes with it (S14).
+        tolerance: what counts as rounding in ``identity``, ``cells`` and ``company``.
+    """
+
+    identity: float
+    pixels: bool
+    cells: float
+    reads: Step | None
+    invents: Step | None
+    company: float
+    tolerance: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether every promise is kept."""
+        near = max(self.identity, self.cells, self.company) <= self.tolerance
+        return near and self.pixels and self.reads is None and self.invents is None
+
+    def __str__(self) -> str:
+        rows = (
+            ("nothing masked, nothing changed", f"{self.identity:.0e}", self.identity <= self.tolerance),
+            ("NaN behind the mask, the same bits", "", self.pixels),
+            ("noise in missing cells, nothing changed", _or(self.reads, f"{self.cells:.0e}"), not self.reads),
+            ("of nothing, nothing visible", _or(self.invents, ""), self.invents is None),
+            ("alone or in company, the same", f"{self.company:.0e}", self.company <= self.tolerance),
+        )
+        return "\n".join(
+            f"{'ok  ' if ok else 'FAIL'}  {what:<41}{found}".rstrip() for what, found, ok in rows
+        )
+
+
+def _or(step: Step | None, found: str) -> str:
+    if step is None:
+        return found
+    where = step.module.removeprefix(_INSIDE) or "the model's own forward"
+    return f"first in {where}: {step.operation} (rule {step.rule})"
+
+
+@torch.no_grad()
+def check_masking(forward: LayerMaskedForward, x: Tensor, mask: Tensor, *extra: Any) -> Check:
+    """Check that a model, and the rules you gave it, keep what layer masking promises.
+
+    The model runs eight times. The check that finds a rule that forgets its mask overwrites the missing cells
+    of every activation, after every operation, with random values around 1e3: nothing may read them.
+
+    Args:
+        forward: the masked model.
+        x: images, N×C×H×W, floating point, without NaN; real ones or noise. In float64 (a model and images
+            after ``.double()``) rounding hides less.
+        mask: as for a call of ``forward``; something must be missing.
+        *extra: further positional arguments of the model.
+
+    Returns:
+        What was found; ``check.passed`` says whether every promise is kept.
+
+    Raises:
+        InputError: nothing is missing.
+        NoRuleError: the model uses an operation that has no masked version.
+    """
+    visible, full, _ = visible_pixels(x, mask)
+    if full:
+        raise InputError("nothing is missing in this mask; hide a part of the image to check the rest.")
+    forward = LayerMaskedForward(
+        _Copied(forward.model),
+        propagation=forward.propagation,
+        concat=forward.concat,
+        padding=forward.padding,
+        until=_INSIDE + forward.until if isinstance(forward.until, str) else forward.until,
+    )
+    seed = torch.initial_seed()
+
+    def run(observe: Any, x: Tensor, mask: Tensor | None, extra: tuple[Any, ...] = extra) -> list[Tensor]:
+        """One forward; what the network draws, in dropout that is left on, is the same every time."""
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            return _tensors(forward._observed(x.clone(), extra, mask, observe))
+
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        plain = _tensors(forward.model(x.clone(), *extra))
+    unmasked = run(None, x, None)
+    clean, noisy, empty = Trace(outputs=True), Trace(outputs=True), Trace()
+    noise = torch.Generator(x.device).manual_seed(seed % 2**63)
+
+    def scrambled(run: Run, function: Function, rule: str, result: Any) -> None:
+        noisy.observe(run, function, rule, result)
+        scramble(run, function, rule, result, noise)
+
+    answer = run(clean.observe, x, mask)
+    moved = run(scrambled, x, mask)
+    hidden = run(None, torch.where(visible, x, torch.nan), visible)
+    if forward.until is None:
+        run(empty.observe, x, torch.zeros_like(visible))
+    alone, pair = (
+        run(
+            None,
+            torch.cat([x[:1], x[:1].flip(-1)][:images]),
+            torch.cat([visible[:1], visible[:1].flip(-1)][:images]),
+            tuple(e[:1].expand(images, *e.shape[1:]) if _has_rows(e, len(x)) else e for e in extra),
+        )
+        for images in (1, 2)
+    )
+    company = [relative(b[:1], a) for a, b in zip(alone, pair, strict=True) if _has_rows(b, 2 * len(a))]
+    tolerance = _TOLERANCE.get(x.dtype, _TOLERANCE_ELSE)
+    steps = zip(clean, noisy, strict=True)
+    return Check(
+        identity=max(map(relative, unmasked, plain)),
+        pixels=all(map(torch.equal, hidden, answer)),
+        cells=max(map(relative, moved, answer)),
+        reads=next((a for a, b in steps if not _near(b.output, a.output, tolerance)), None),
+        invents=next((step for step in empty if step.visible), None),
+        company=max(company, default=0.0),
+        tolerance=tolerance,
+    )
+
+
+def _has_rows(value: Any, rows: int) -> bool:
+    return isinstance(value, Tensor) and value.dim() > 0 and len(value) == rows > 0
+
+
+class _Copied(nn.Module):
+    """A model on a copy of its image: missing pixels can be overwritten before anything reads them."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor, *extra: Any) -> Any:
+        return self.model(x.clone(), *extra)
+
+
+def scramble(
+    run: Run, function: Function, rule: str, result: Any, generator: torch.Generator | None = None
+) -> None:
+    """An observer that overwrites whatever the mask calls missing with large random values."""
+    for carrier in instances(result, Carrier):
+        if isinstance(carrier, MaskedMap) and carrier.raw.is_floating_point():
+            missing = carrier.over(carrier.mask.missing)
+            scrambled = torch.where(missing, _noise(carrier.raw, generator), carrier.raw)
+            if 0 in carrier.raw.stride():  # an expanded tensor cannot be written to
+                carrier.raw = scrambled
+            else:
+                carrier.raw.copy_(scrambled)
+
+
+def _noise(like: Tensor, generator: torch.Generator | None) -> Tensor:
+    return like.new_empty(like.shape).normal_(generator=generator) * _NOISE
+
+
+def relative(a: Tensor, b: Tensor) -> float:
+    """Largest difference relative to the largest value of ``b``."""
+    return float((a - b).abs().max() / b.abs().max().clamp(min=1e-30))
+
+
+def _near(a: Tensor | None, b: Tensor | None, tolerance: float) -> bool:
+    assert a is not None and b is not None
+    return not b.numel() or relative(a.double(), b.double()) <= tolerance
+
+
+def _tensors(output: Any) -> list[Tensor]:
+    """The tensors in a model's output."""
+    found: list[Tensor] = []
+
+    def collect(tensor: Tensor) -> Tensor:
+        found.append(tensor)
+        return tensor
+
+    unwrapped(output, collect)
+    return found

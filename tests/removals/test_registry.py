@@ -1,0 +1,100 @@
+"""Every way to remove pixels by its name."""
+
+import pytest
+import torch
+import torchvision
+from support import SmallVGG, redraw
+
+from captum_layermask import MISSING, InputError, LayerMaskedForward, UnknownNameError
+from captum_layermask.removals.colors import Colors
+from captum_layermask.removals.fills import ColorFilledForward
+from captum_layermask.removals.registry import REMOVALS, Removal, make_forward
+
+SIZE = 32
+IMAGES = torch.rand(2, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(3))
+SEGMENTS = (torch.arange(SIZE * SIZE) // 128).view(1, 1, SIZE, SIZE)
+VISIBLE = SEGMENTS % 2 == 0
+SETTING = {
+    "colors": Colors((0.5,) * 3, (0.25,) * 3, normalized=False),
+    "reference": IMAGES[:1],
+    "segments": SEGMENTS,
+}
+
+
+def network(name):
+    if name == "drop-tokens":
+        return redraw(
+            torchvision.models.VisionTransformer(
+                image_size=SIZE,
+                patch_size=4,
+                num_layers=1,
+                num_heads=2,
+                hidden_dim=8,
+                mlp_dim=8,
+                num_classes=5,
+            )
+        )
+    return redraw(SmallVGG())
+
+
+@pytest.mark.parametrize("name", REMOVALS)
+def test_each_name_makes_a_forward(name):
+    model = network(name)
+    forward = make_forward(name, model, **SETTING)
+    assert torch.allclose(forward(IMAGES), model(IMAGES), rtol=1e-5, atol=1e-6)
+    masked = forward(IMAGES, mask=VISIBLE)
+    assert not torch.allclose(masked, model(IMAGES))
+    assert torch.equal(forward(torch.where(VISIBLE, IMAGES, MISSING)), masked)
+    assert torch.equal(forward(IMAGES, mask=VISIBLE), masked)
+
+
+@pytest.mark.parametrize("name", REMOVALS)
+def test_a_way_leaks_exactly_where_it_says_so(name):
+    model = network(name)
+    other = torch.where(VISIBLE, IMAGES, 1 - IMAGES)
+    answers = [
+        make_forward(name, model, **SETTING | {"reference": images[:1]})(images, mask=VISIBLE)
+        for images in (IMAGES, other)
+    ]
+    assert torch.equal(*answers) != REMOVALS[name].leaks
+
+
+def test_a_user_adds_a_way_in_one_line(monkeypatch):
+    monkeypatch.setitem(
+        REMOVALS, "pink", Removal("pink", lambda m, s: ColorFilledForward(m, (1, 0.4, 0.7), s.colors))
+    )
+    model = network("pink")
+    expected = ColorFilledForward(model, (1, 0.4, 0.7), SETTING["colors"])(IMAGES, mask=VISIBLE)
+    assert torch.equal(make_forward("pink", model, **SETTING)(IMAGES, mask=VISIBLE), expected)
+
+
+def test_an_unknown_name_offers_near_ones():
+    with pytest.raises(UnknownNameError, match="did you mean 'grey'"):
+        make_forward("gray", network("grey"))
+
+
+@pytest.mark.parametrize(
+    ("name", "gap", "sentence"),
+    [
+        ("black", "colors", "pass colors="),
+        ("uniform-noise", "colors", "pass colors="),
+        ("blur", "reference", "reference="),
+        ("segment-mean", "segments", "pass segments="),
+    ],
+)
+def test_what_a_way_needs_is_asked_for(name, gap, sentence):
+    with pytest.raises(InputError, match=sentence):
+        make_forward(name, network(name), **SETTING | {gap: None})
+
+
+def test_networks_and_ways_that_do_not_fit_are_refused():
+    with pytest.raises(InputError, match="LayerMaskedForward"):
+        make_forward("drop-tokens", network("layer"))
+    with pytest.raises(NotImplementedError, match="drop tokens"):
+        make_forward("layer", network("drop-tokens"))(IMAGES, mask=VISIBLE)
+
+
+def test_layer_masking_is_layer_masking():
+    model = network("layer")
+    expected = LayerMaskedForward(model)(IMAGES, mask=VISIBLE)
+    assert torch.equal(make_forward("layer", model)(IMAGES, mask=VISIBLE), expected)
