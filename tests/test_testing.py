@@ -5,7 +5,8 @@ import torch
 from support import SmallVGG, redraw
 from torch import nn
 
-from captum_layermask import InputError, LayerMaskedForward, registry, rule_for
+from captum_layermask import InputError, LayerMaskedForward, rule_for
+from captum_layermask.masking import registry
 from captum_layermask.masking.windows import Window
 from captum_layermask.rules.sliding import slide
 from captum_layermask.testing import check_masking

@@ -9,7 +9,7 @@ import torch
 from captum_layermask.errors import MissingPackageError
 
 try:
-    from torchmetrics import MeanMetric
+    from torchmetrics import MeanMetric, Metric
 except ModuleNotFoundError as error:
     if error.name != "torchmetrics":
         raise
@@ -18,6 +18,8 @@ except ModuleNotFoundError as error:
         "run: pip install 'captum-layermask[evaluate]'",
         name="torchmetrics",
     ) from error
+
+__all__ = ["Mean", "Metric"]
 
 
 class Mean(MeanMetric):  # type: ignore[misc]

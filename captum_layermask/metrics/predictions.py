@@ -10,11 +10,10 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy.integrate import trapezoid
 from torch import Tensor
-from torchmetrics import Metric
 
 from captum_layermask.errors import InputError
 from captum_layermask.metrics.checks import check_classes, check_pair
-from captum_layermask.metrics.mean import Mean
+from captum_layermask.metrics.mean import Mean, Metric
 from captum_layermask.metrics.wordnet import wu_palmer_table
 
 __all__ = ["ClassEntropy", "UnchangedPredictions", "WordNetSimilarity", "area_under_curve"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 from torch import Tensor
-from torchvision.transforms.v2 import functional
 
 
 def gaussian_blur(x: Tensor, sigma: float) -> Tensor:
@@ -15,5 +14,7 @@ def gaussian_blur(x: Tensor, sigma: float) -> Tensor:
         x: floating point.
         sigma: standard deviation in pixels, positive.
     """
+    from torchvision.transforms.v2 import functional  # slow to import
+
     sizes = [2 * min(math.ceil(3 * sigma), size - 1) + 1 for size in (x.shape[-1], x.shape[-2])]
     return functional.gaussian_blur(x, sizes, [sigma, sigma])

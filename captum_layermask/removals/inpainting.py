@@ -12,8 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import sparse
-from scipy.sparse.linalg import splu
 from torch import Tensor, nn
 
 from captum_layermask.errors import InputError, MissingPackageError, UnknownNameError
@@ -163,6 +161,8 @@ class ImputedForward(InterpolatedForward):
 @lru_cache(maxsize=1)
 def _imputation(visible: bytes, rows: int, columns: int) -> Callable[[Array], Array]:
     """The linear map from visible to missing pixels (each pixels × channels, in the order of rows)."""
+    from scipy.sparse.linalg import splu  # slow to import, as is all of SciPy
+
     seen = np.frombuffer(visible, dtype=bool)
     equations = _laplacian(rows, columns)[~seen]
     factors = splu(
@@ -177,6 +177,8 @@ def _imputation(visible: bytes, rows: int, columns: int) -> Callable[[Array], Ar
 
 def _laplacian(rows: int, columns: int) -> Any:
     """The weights to a pixel's neighbours, off the diagonal and negative; on it, what makes rows sum to 0."""
+    from scipy import sparse
+
     rows_and_columns = [
         sparse.diags_array([1.0, 2, 1], offsets=[-1, 0, 1], shape=(n, n)) for n in (rows, columns)
     ]

@@ -14,8 +14,10 @@ from PIL import Image
 from torch import nn
 from typer.testing import CliRunner
 
-from captum_layermask import REMOVALS, Colors, InputError, cli, commands, make_forward
+from captum_layermask import REMOVALS, Colors, InputError, make_forward
 from captum_layermask.__main__ import main
+from captum_layermask.cli import app as cli
+from captum_layermask.cli import figures as commands
 from captum_layermask.explain.explanation import explain
 from captum_layermask.models.images import example_image
 from captum_layermask.models.pretrained import LoadedModel

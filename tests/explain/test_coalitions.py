@@ -2,11 +2,11 @@
 
 import copy
 import itertools
-import math
 
 import numpy as np
 import pytest
 import torch
+from games import Total, exact_shapley
 from support import SmallVGG, redraw, small_classifier
 from torch import nn
 
@@ -18,18 +18,6 @@ IMAGE = torch.rand(1, 3, 24, 24, generator=torch.Generator().manual_seed(1))
 SEGMENTS = grid(IMAGE, size=8)  # 9 squares
 DRAWN = torch.rand(21, 9, generator=torch.Generator().manual_seed(2)) < 0.5
 ALL = torch.tensor(list(itertools.product([False, True], repeat=9)))
-
-
-class Total(nn.Module):
-    """Adds up what it sees, weighted by channel: linear in the pixels, with as many outputs as asked for."""
-
-    def __init__(self, outputs):
-        super().__init__()
-        weights = torch.rand(outputs, 3, 1, 1, generator=torch.Generator().manual_seed(3))
-        self.register_buffer("weights", weights.double())
-
-    def forward(self, x):
-        return nn.functional.conv2d(x, self.weights).sum((2, 3))
 
 
 class Counting:
@@ -176,22 +164,6 @@ def test_the_callback_counts_the_coalitions_that_have_their_value():
     counts.clear()
     coalitions(torch.cat([DRAWN[:3], ~DRAWN[:1]]))
     assert counts == [3, 1]
-
-
-def exact_shapley(coalitions, count):
-    """Shapley values by their definition, a float for each segment."""
-    rows = torch.tensor(list(itertools.product([False, True], repeat=count)))
-    worth = dict(zip(map(tuple, rows.tolist()), coalitions(rows).tolist(), strict=True))
-    values = []
-    for i in range(count):
-        value = 0.0
-        for row, without in worth.items():
-            if not row[i]:
-                size = sum(row)
-                weight = math.factorial(size) * math.factorial(count - 1 - size) / math.factorial(count)
-                value += weight * (worth[(*row[:i], True, *row[i + 1 :])] - without)
-        values.append(value)
-    return values
 
 
 @pytest.mark.parametrize("masked", [True, False])

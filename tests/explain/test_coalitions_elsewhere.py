@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from games import Total, exact_shapley
 from support import small_classifier
-from test_coalitions import Total, exact_shapley
 
 from captum_layermask import LayerMaskedForward
 from captum_layermask.explain.coalitions import Coalitions

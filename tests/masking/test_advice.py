@@ -5,8 +5,8 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
+from small_models import VISIBLE, Net, X, conv, run
 from support import relative
-from test_users_models import VISIBLE, Net, X, conv, run
 from torch import nn
 
 from captum_layermask import InplaceError, InputError, LayerMaskedForward, NoRuleError

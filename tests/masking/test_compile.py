@@ -2,8 +2,8 @@
 
 import pytest
 import torch
+from small_models import VISIBLE, Net, X, conv
 from support import redraw, relative
-from test_users_models import VISIBLE, Net, X, conv
 from torch import Tensor, nn
 from torch.nn import functional as F
 from versions import compiles

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
+from small_models import VISIBLE, Net, X, conv, run
 from support import relative
-from test_users_models import VISIBLE, Net, X, conv, run
 
 from captum_layermask import InplaceError, LayerMaskedForward
 

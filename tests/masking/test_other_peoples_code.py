@@ -7,8 +7,8 @@ import pickle
 import pytest
 import torch
 import torch.nn.functional as F
+from small_models import VISIBLE, Net, X, conv, drawn, run, wide
 from support import relative
-from test_users_models import VISIBLE, Net, X, conv, drawn, run, wide
 from torch import nn
 
 from captum_layermask import (

@@ -1,8 +1,8 @@
 """Small random networks keep what layer masking promises (S1–S14), and so do those that once did not.
 
-150 networks by default; ``LAYERMASK_NETWORKS=2000 pytest -n 2 tests/masking/test_random_networks.py`` runs 2000. A
-network that fails is made as short as it can be while it fails, and printed as code: what is printed belongs
-in ``networks_that_failed.py``, where it stays whatever becomes of the generator.
+150 networks by default; with ``LAYERMASK_NETWORKS=2000`` as many as that. A network that fails is made as
+short as it can be while it fails, and printed as code: what is printed belongs in
+``networks_that_failed.py``, where it stays whatever becomes of the generator.
 """
 
 import os

@@ -1,7 +1,8 @@
 """Calls that are equal on plain tensors are equal masked, however they are spelled.
 
-``python tests/masking/test_spellings.py`` counts what is compared; with ``--failures`` it lists what fails, with
-``--refusals`` what the engine refuses, as ``spellings_refused.py`` has it.
+``PYTHONPATH=tests/helpers python tests/masking/test_spellings.py`` counts what is compared; with
+``--failures`` it lists what fails, with ``--refusals`` what the engine refuses, as ``spellings_refused.py``
+has it.
 """
 
 import argparse

@@ -3,8 +3,8 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from small_models import VISIBLE, Net, X, assert_holds, conv, drawn, matrix, run, wide
 from support import relative
-from test_users_models import VISIBLE, Net, X, assert_holds, conv, drawn, matrix, run, wide
 from torch import nn
 
 from captum_layermask import InputError, LayerMaskedForward, NoRuleError

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 import transcription
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from small_models import Net
 from support import relative
-from test_users_models import Net
 from torch import nn
 
 from captum_layermask import LayerMaskedForward

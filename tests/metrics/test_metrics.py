@@ -11,6 +11,7 @@ import scipy.stats
 import sklearn.metrics
 import torch
 import torch.multiprocessing
+from every_metric import a_metric_of_each_kind, batches_for, compute_in_a_process, of_all_batches
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -348,44 +349,6 @@ def test_pointing_nowhere_counts_as_zero():
 # Every metric
 
 
-def a_metric_of_each_kind():
-    return [
-        ClassEntropy(3),
-        UnchangedPredictions(),
-        WordNetSimilarity(),
-        TopKAblation(),
-        AlignmentScore(),
-        TopKJaccard(k=2),
-        GridPointingGame(),
-    ]
-
-
-def batches_for(metric):
-    """Three batches of other sizes, the same in every process."""
-    generator = torch.Generator().manual_seed(5)
-    for count in (1, 4, 2):
-        labels = torch.randint(1000, (2, count), generator=generator)
-        labels[1, 0] = labels[0, 0]
-        importance = torch.randn(count, 6, generator=generator)
-        segments = torch.randint(6, (count, 1, 8, 8), generator=generator)
-        mask = torch.rand(count, 1, 8, 8, generator=generator) < 0.4
-        attributions = torch.randn(count, 3, 8, 8, generator=generator)
-        if isinstance(metric, ClassEntropy):
-            yield (labels[0] % 3,)
-        elif isinstance(metric, (AlignmentScore, TopKJaccard)):
-            yield importance, segments, mask
-        elif isinstance(metric, GridPointingGame):
-            yield attributions, labels[0] % 4
-        else:
-            yield tuple(labels)
-
-
-def of_all_batches(metric):
-    for batch in batches_for(metric):
-        metric.update(*batch)
-    return metric.compute().item()
-
-
 kinds = pytest.mark.parametrize("metric", a_metric_of_each_kind(), ids=lambda metric: type(metric).__name__)
 
 
@@ -421,23 +384,8 @@ def test_sums_are_kept_in_double_precision(metric):
     assert all(state.dtype in (torch.double, torch.long) for state in metric.metric_state.values())
 
 
-def _compute_in_a_process(rank, world_size, folder):
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=world_size
-    )
-    values = []
-    for metric in a_metric_of_each_kind():
-        for i, batch in enumerate(batches_for(metric)):
-            if i % world_size == rank:
-                metric.update(*batch)
-        values.append(metric.compute().item())
-    torch.save(values, f"{folder}/{rank}.pt")
-    torch.distributed.destroy_process_group()
-
-
 def test_two_processes_compute_what_one_does(tmp_path):
-    torch.multiprocessing.spawn(_compute_in_a_process, (2, str(tmp_path)), nprocs=2)
+    torch.multiprocessing.spawn(compute_in_a_process, (2, str(tmp_path)), nprocs=2)
     expected = [of_all_batches(metric) for metric in a_metric_of_each_kind()]
     for rank in range(2):
         assert torch.load(tmp_path / f"{rank}.pt") == pytest.approx(expected, rel=1e-12)
@@ -495,6 +443,8 @@ def test_a_count_below_one_is_refused(make):
 
 
 def test_without_torchmetrics_the_error_says_what_to_install():
-    program = "import sys; sys.modules['torchmetrics'] = None; import captum_layermask.metrics"
+    program = (
+        "import sys; sys.modules['torchmetrics'] = None; from captum_layermask.metrics import ClassEntropy"
+    )
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert "pip install 'captum-layermask[evaluate]'" in ended.stderr

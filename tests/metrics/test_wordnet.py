@@ -210,13 +210,13 @@ def test_the_shipped_files_are_derived_byte_by_byte(tmp_path):
     tool = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tool)
     tool.derive(WORDNET, tmp_path)
-    shipped = files("captum_layermask") / "data"
+    shipped = files("captum_layermask") / "metrics" / "data"
     for path in tmp_path.iterdir():
         assert path.read_bytes() == (shipped / path.name).read_bytes()
     assert {path.name for path in tmp_path.iterdir()} == {path.name for path in shipped.iterdir()}
 
 
 def test_the_licence_lies_beside_the_data():
-    notice = (files("captum_layermask") / "data" / "WORDNET-LICENSE.txt").read_text()
+    notice = (files("captum_layermask") / "metrics" / "data" / "WORDNET-LICENSE.txt").read_text()
     assert "WordNet 3.0 Copyright 2006 by Princeton University." in notice
     assert notice.rstrip().endswith("LICENSEE agrees to preserve same.")

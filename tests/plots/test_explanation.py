@@ -14,7 +14,8 @@ from matplotlib.text import Text
 from PIL import Image
 from skimage.color import rgb2lab
 
-from captum_layermask import REMOVALS, plots
+import captum_layermask
+from captum_layermask import REMOVALS
 from captum_layermask.explain.explanation import Explanation
 from captum_layermask.explain.segments import grid
 from captum_layermask.plots.explanation import DIVERGING, plot_explanation, save_figure
@@ -122,10 +123,14 @@ def test_everybody_can_read_the_scale(vision):
 
 def test_there_is_one_scale():
     """No module but ``plots`` names colours for attributions."""
-    package = Path(plots.__file__).parent
+    package = Path(captum_layermask.__file__).parent
     named = re.compile(r"from_list|cmap=\"|colormaps\[\"(?!viridis)|ListedColormap")
-    found = {path.name for path in package.rglob("*.py") if named.search(path.read_text("utf-8"))}
-    assert found <= {"plots.py", "pictures.py"}
+    found = {
+        str(path.relative_to(package))
+        for path in package.rglob("*.py")
+        if named.search(path.read_text("utf-8"))
+    }
+    assert found <= {"plots/explanation.py", "plots/inside.py"}
 
 
 def test_the_ten_strongest_segments_are_coloured_and_signed():

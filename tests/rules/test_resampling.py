@@ -9,8 +9,8 @@ import torch.nn.functional as F
 import transcription
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_models import Net
 from support import relative
-from test_users_models import Net
 from versions import compiles
 
 from captum_layermask import LayerMaskedForward
