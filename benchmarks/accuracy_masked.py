@@ -1,6 +1,6 @@
 """How much top-1 accuracy is left when patches of 16×16 pixels are removed at random?
 
-    python benchmarks/accuracy_masked.py FOLDER [--missing layer,grey,black]
+    python benchmarks/accuracy_masked.py FOLDER [--removals layer,grey,black]
 
 FOLDER holds ImageNet images, one for every fourth of the 1000 classes (--step 4), in class order when sorted
 by name: the class of the i-th file is ``step · i``.
@@ -35,7 +35,7 @@ def random_patches(count: int, size: int, fraction: float, generator: torch.Gene
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--missing", default="black,grey,layer", help=f"of {', '.join(REMOVALS)}")
+    parser.add_argument("--removals", default="black,grey,layer", help=f"of {', '.join(REMOVALS)}")
     parser.add_argument("--fraction", type=float, default=0.5, help="share of the patches that is removed")
     parser.add_argument("--step", type=int, default=4, help="classes from one file to the next")
     parser.add_argument("--batch", type=int, default=25)

@@ -1,6 +1,6 @@
 """Is grey helped by superpixels because they follow the edges of the image that they hide?
 
-    python benchmarks/borrowed_segments.py FOLDER [--segments quickshift,slic] [--missing layer,grey]
+    python benchmarks/borrowed_segments.py FOLDER [--segmentation quickshift,slic] [--removals layer,grey]
 
 Segments are removed at random from each image: once the image's own, once those of the next image, which
 have the same sizes and shapes but follow nothing in it. If the edges of holes that run along objects are
@@ -25,7 +25,7 @@ from tqdm import tqdm
 from captum_layermask import make_forward
 from captum_layermask.evaluate.report.bootstrap import bootstrap, mean
 from captum_layermask.explain.coalitions import Coalitions
-from captum_layermask.explain.segments import SEGMENTERS
+from captum_layermask.explain.segments import SEGMENTATIONS
 
 FRACTIONS = (0.3, 0.5, 0.7)
 
@@ -42,15 +42,15 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--segments", default="quickshift,slic")
-    parser.add_argument("--missing", default="layer,grey")
+    parser.add_argument("--segmentation", default="quickshift,slic")
+    parser.add_argument("--removals", default="layer,grey")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
 
     network, colors, images, classes = imagenet("efficientnet-lite0", options.folder, slice(1, None, 2))
-    ways = options.missing.split(",")
-    forwards = {way: make_forward(way, network, colors=colors) for way in ways}
+    removals = options.missing.split(",")
+    forwards = {removal: make_forward(removal, network, colors=colors) for removal in removals}
 
     print(
         f"{len(images)} images, fractions {FRACTIONS}; {date.today()}, torch {torch.__version__}, "
@@ -59,23 +59,23 @@ def main() -> None:
     print("| segments | missing | its own | another image's | own less another's |")
     print("| --- | --- | --- | --- | --- |")
     for name in options.segments.split(","):
-        segments = [SEGMENTERS[name](x, n_segments=196) for x in tqdm(images.split(1), file=sys.stderr)]
-        right = {way: np.empty((len(images), 2)) for way in ways}
+        segments = [SEGMENTATIONS[name](x, n_segments=196) for x in tqdm(images.split(1), file=sys.stderr)]
+        right = {removal: np.empty((len(images), 2)) for removal in removals}
         for i, x in enumerate(tqdm(images.split(1), file=sys.stderr)):
             for borrowed in (0, 1):
                 regions = segments[(i + borrowed) % len(images)]
                 visible = visible_at_random(regions, torch.Generator().manual_seed(i))
-                for way, forward in forwards.items():
+                for removal, forward in forwards.items():
                     coalitions = Coalitions(forward, x, regions, batch_size=len(FRACTIONS))
                     answers = coalitions(visible).argmax(1)
-                    right[way][i, borrowed] = (answers == classes[i]).double().mean()
-        first, *others = ways
-        leads = {f"{first} less {way}": right[first] - right[way] for way in others}
-        for way, shares in (right | leads).items():
-            form = "+.3f" if way in leads else ".3f"
+                    right[removal][i, borrowed] = (answers == classes[i]).double().mean()
+        first, *others = removals
+        leads = {f"{first} less {removal}": right[first] - right[removal] for removal in others}
+        for removal, shares in (right | leads).items():
+            form = "+.3f" if removal in leads else ".3f"
             accuracies = [f"{bootstrap(mean(column), len(images)):{form}}" for column in shares.T]
             gain = bootstrap(mean(shares[:, 0] - shares[:, 1]), len(images))
-            print(f"| {name} | {way} | {' | '.join(accuracies)} | {gain:+.3f} |", flush=True)
+            print(f"| {name} | {removal} | {' | '.join(accuracies)} | {gain:+.3f} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -237,7 +237,9 @@ def main() -> None:
         seconds = measure(CASES[name], options.pairs)
         speed = np.median(seconds[:, 2] / seconds[:, 1])
         with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as pool:
-            plain, masked = (pool.submit(peak, name, way, options.threads).result() for way in (False, True))
+            plain, masked = (
+                pool.submit(peak, name, removal, options.threads).result() for removal in (False, True)
+            )
         batch, bar = str(CASES[name][1]), CASES[name][-1]
         print(row(name, batch, seconds, bar), f"{speed:.1f} | {masked / plain:.2f} |", flush=True)
 

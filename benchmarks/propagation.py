@@ -222,19 +222,19 @@ def main() -> None:
     order = ranks(len(images), (-(-images.shape[-1] // options.patch)) ** 2, options.seed)
     default = [*PROPAGATIONS] if options.half == "choose" else ["anchored", "paper"]
     policies = options.policies.split(";") if options.policies else default
-    ways = ["paper", *(name for name in policies if name != "paper"), *OTHERS]
+    removals = ["paper", *(name for name in policies if name != "paper"), *OTHERS]
 
     found, lost = {}, {}
-    for way in tqdm(ways, unit="policy", file=sys.stderr):
-        if way in OTHERS:
-            forward = make_forward(way, network, colors=colors)
+    for removal in tqdm(removals, unit="policy", file=sys.stderr):
+        if removal in OTHERS:
+            forward = make_forward(removal, network, colors=colors)
         else:
-            forward = LayerMaskedForward(network, propagation=way)
-        found[way], lost[way] = predictions(forward, images, order, options.patch, fractions)
+            forward = LayerMaskedForward(network, propagation=removal)
+        found[removal], lost[removal] = predictions(forward, images, order, options.patch, fractions)
 
     weights = np.full(len(fractions), 1 / options.fractions)
     weights[[0, -1]] /= 2
-    areas = {way: (p == classes[:, None]).double().numpy() @ weights for way, p in found.items()}
+    areas = {removal: (p == classes[:, None]).double().numpy() @ weights for removal, p in found.items()}
     middle = sorted({round(share * options.fractions) for share in (0.1, 0.3, 0.5, 0.7, 0.9)})
     columns = [f"{fractions[i]:.0%}" for i in middle]
     columns += ["area", "ratio to the paper's", "entropy less the paper's", "vanished"]
@@ -245,17 +245,17 @@ def main() -> None:
     )
     print(f"| policy | {' | '.join(columns)} |")
     print("|" + " --- |" * (len(columns) + 1))
-    for way, predicted in found.items():
+    for removal, predicted in found.items():
         right = (predicted == classes[:, None]).double().mean(0)
-        times = bootstrap(ratio(areas[way], areas["paper"]), len(images))
-        entropies = [entropy(found[name].numpy()) for name in (way, "paper")]
+        times = bootstrap(ratio(areas[removal], areas["paper"]), len(images))
+        entropies = [entropy(found[name].numpy()) for name in (removal, "paper")]
         gain = bootstrap(lambda w, e=entropies: (e[0](w) - e[1](w)) @ weights, len(images), recentred=True)
         cells = [f"{right[i]:.3f}" for i in middle] + [
-            f"{areas[way].mean():.3f}",
+            f"{areas[removal].mean():.3f}",
             f"{times:.3f}",
             f"{gain:+.3f}",
         ]
-        print(f"| {way} | {' | '.join(cells)} | {lost[way]} |")
+        print(f"| {removal} | {' | '.join(cells)} | {lost[removal]} |")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["METHODS", "ORDERS", "REMOVAL_NAMES", "SEGMENTER_NAMES", "WAYS"]
+__all__ = ["DEFAULT_REMOVALS", "METHODS", "ORDERS", "REMOVAL_NAMES", "SEGMENTATION_NAMES"]
 
 METHODS: dict[str, tuple[str, int | None]] = {
     "lime": ("LIME", 500),
@@ -42,8 +42,8 @@ REMOVAL_NAMES = (
     "drop-tokens",
 )
 
-#: The keys of ``SEGMENTERS``.
-SEGMENTER_NAMES = ("grid", "slic", "quickshift")
+#: The keys of ``SEGMENTATIONS``.
+SEGMENTATION_NAMES = ("grid", "slic", "quickshift")
 
-WAYS = ("layer", "grey", "black", "blur")
+DEFAULT_REMOVALS = ("layer", "grey", "black", "blur")
 """What is compared unless told otherwise."""

@@ -137,7 +137,7 @@ def test_the_examples_of_metrics_print_what_their_comments_say(capsys):
 
 def test_the_table_of_removals_is_the_registry():
     rows = re.findall(r"^\| `([^`]+)` \|.*\| (no|\*\*yes\*\*)", (DOCS / "removals.md").read_text(), re.M)
-    assert rows == [(name, "**yes**" if way.leaks else "no") for name, way in REMOVALS.items()]
+    assert rows == [(name, "**yes**" if removal.leaks else "no") for name, removal in REMOVALS.items()]
 
 
 @pytest.mark.parametrize("page", PAGES)

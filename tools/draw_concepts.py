@@ -73,21 +73,25 @@ def bias() -> Figure:
     model, visible = loaded(), half_of_the_patches()
     figure = Figure(figsize=(9.6, 3.6), layout="constrained")
     panels = figure.subplots(1, 4)
-    for panel, way in zip(panels, ("intact", "black", "grey", "layer"), strict=True):
-        mask = torch.ones_like(visible) if way == "intact" else visible
-        forward = make_forward("layer" if way == "intact" else way, model.network, colors=model.colors)
+    for panel, removal in zip(panels, ("intact", "black", "grey", "layer"), strict=True):
+        mask = torch.ones_like(visible) if removal == "intact" else visible
+        forward = make_forward(
+            "layer" if removal == "intact" else removal, model.network, colors=model.colors
+        )
         best = predict(lambda x, f=forward, m=mask: f(x, mask=m), cat())[0].topk(3)
         shown = (
-            cat()[0] if way == "intact" else _painted(cat(), visible, {"black": 0.0, "grey": 0.5}.get(way))
+            cat()[0]
+            if removal == "intact"
+            else _painted(cat(), visible, {"black": 0.0, "grey": 0.5}.get(removal))
         )
         panel.patch.set(**HATCHED)
         panel.imshow(shown.permute(1, 2, 0).numpy())
         title = {"intact": "intact", "layer": "layer masking:\nnothing is put there"}.get(
-            way, f"painted {way}"
+            removal, f"painted {removal}"
         )
         panel.set_title(title, fontsize=11)
         lines = [
-            f"{model.categories[int(i)]} {p:.2f}" for p, i in zip(best.values, best.indices, strict=True)
+            f"{model.class_names[int(i)]} {p:.2f}" for p, i in zip(best.values, best.indices, strict=True)
         ]
         panel.set_xlabel("\n".join(lines), fontsize=10)
         _bare(panel)
@@ -159,7 +163,7 @@ def activations() -> Figure:
         hole(),
         "1._blocks.1",
         colors=model.colors,
-        ways=("grey", "layer-zero", "layer-paper"),  # which differ in padding alone
+        removals=("grey", "layer-zero", "layer-paper"),  # which differ in padding alone
         channels=2,
     )
 
@@ -228,10 +232,10 @@ def explanation() -> Figure:
         LayerMaskedForward(model.network),
         cat(),
         grid(cat(), size=16),
-        categories=model.categories,
+        class_names=model.class_names,
         n_samples=500,
     )
-    return plot_explanation(found, missing="layer masking")
+    return plot_explanation(found, removal="layer masking")
 
 
 PICTURES = {

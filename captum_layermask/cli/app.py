@@ -14,7 +14,7 @@ import typer
 from captum_layermask.cli import options
 from captum_layermask.cli.evaluate import app as evaluate
 from captum_layermask.errors import InputError
-from captum_layermask.names import METHODS, REMOVAL_NAMES, SEGMENTER_NAMES, WAYS
+from captum_layermask.names import DEFAULT_REMOVALS, METHODS, REMOVAL_NAMES, SEGMENTATION_NAMES
 from captum_layermask.plots.files import check_figure_path, check_replacing
 
 __all__ = ["app"]
@@ -54,8 +54,8 @@ _Method = Annotated[
     str,
     typer.Option(help=f"One of {', '.join(METHODS)}.", callback=options.knows("method", METHODS)),
 ]
-_Segments = Annotated[
-    str, typer.Option(help=f"One of {', '.join(SEGMENTER_NAMES)}.", callback=options.segmentations)
+_Segmentation = Annotated[
+    str, typer.Option(help=f"One of {', '.join(SEGMENTATION_NAMES)}.", callback=options.segmentations)
 ]
 _SegmentCount = Annotated[
     int | None,
@@ -86,14 +86,14 @@ def explain(
     context: typer.Context,
     image: _Image = None,
     model: options.Model = "efficientnet-lite0",
-    missing: Annotated[
+    removal: Annotated[
         str,
         typer.Option(
             help=f"How to remove pixels: one of {', '.join(REMOVAL_NAMES)}.", callback=options.removals
         ),
     ] = "layer",
     method: _Method = "lime",
-    segments: _Segments = "slic",
+    segmentation: _Segmentation = "slic",
     n_segments: _SegmentCount = None,
     n_samples: _SampleCount = None,
     batch_size: options.BatchSize = 16,
@@ -109,8 +109,8 @@ def explain(
     from captum_layermask.cli import figures as commands
 
     figure = commands.explain(
-        commands.load_scene(image, model, segments, n_segments, target=target),
-        missing=missing,
+        commands.load_scene(image, model, segmentation, n_segments, target=target),
+        removal=removal,
         method=method,
         n_samples=n_samples,
         batch_size=batch_size,
@@ -124,13 +124,13 @@ def compare(
     context: typer.Context,
     image: _Image = None,
     model: options.Model = "efficientnet-lite0",
-    missing: Annotated[
+    removals: Annotated[
         str,
         typer.Option(
             help=f"Ways to remove pixels, with commas between them: {', '.join(REMOVAL_NAMES)}.",
             callback=options.removals,
         ),
-    ] = ",".join(WAYS),
+    ] = ",".join(DEFAULT_REMOVALS),
     method: _Method = "lime",
     classes: Annotated[
         int | None,
@@ -147,7 +147,7 @@ def compare(
             show_default="the likeliest",
         ),
     ] = None,
-    segments: _Segments = "slic",
+    segmentation: _Segmentation = "slic",
     n_segments: _SegmentCount = None,
     n_samples: _SampleCount = None,
     batch_size: options.BatchSize = 16,
@@ -168,8 +168,8 @@ def compare(
     from captum_layermask.cli import figures as commands
 
     figure = commands.compare(
-        commands.load_scene(image, model, segments, n_segments, targets=targets),
-        missing=options.split(missing),
+        commands.load_scene(image, model, segmentation, n_segments, targets=targets),
+        removals=options.split(removals),
         method=method,
         classes=2 if classes is None else classes,
         n_samples=n_samples,

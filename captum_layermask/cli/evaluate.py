@@ -18,7 +18,7 @@ import typer
 from captum_layermask.cli import options
 from captum_layermask.errors import InputError, MissingPackageError, StoppedError
 from captum_layermask.evaluate.data.folders import require_outside
-from captum_layermask.names import ORDERS, REMOVAL_NAMES, SEGMENTER_NAMES
+from captum_layermask.names import ORDERS, REMOVAL_NAMES, SEGMENTATION_NAMES
 
 if TYPE_CHECKING:
     from captum_layermask.evaluate.run import Experiment, Outcome
@@ -47,7 +47,7 @@ def _group() -> None:
             )
 
 
-_ALL_SEGMENTATIONS = ",".join(SEGMENTER_NAMES)
+_ALL_SEGMENTATIONS = ",".join(SEGMENTATION_NAMES)
 _ALL_ORDERS = ",".join(ORDERS)
 
 _MASKS = "Folder of object masks <image>.<category>.png; white is the object."
@@ -73,17 +73,17 @@ _Out = Annotated[
         callback=options.check_out,
     ),
 ]
-_Missing = Annotated[
+_Removals = Annotated[
     str,
     typer.Option(
         help=f"Ways to remove pixels, with commas between them: {', '.join(REMOVAL_NAMES)}.",
         callback=options.removals,
     ),
 ]
-_Segments = Annotated[
+_Segmentations = Annotated[
     str,
     typer.Option(
-        help=f"Segmentations, with commas between them: {', '.join(SEGMENTER_NAMES)}.",
+        help=f"Segmentations, with commas between them: {', '.join(SEGMENTATION_NAMES)}.",
         callback=options.segmentations,
     ),
 ]
@@ -114,8 +114,8 @@ def curves(
     data: _Data,
     out: _Out,
     model: options.Model = "efficientnet-lite0",
-    missing: _Missing = "layer,grey,black",
-    segments: _Segments = _ALL_SEGMENTATIONS,
+    removals: _Removals = "layer,grey,black",
+    segmentations: _Segmentations = _ALL_SEGMENTATIONS,
     n_segments: _SegmentCount = 196,
     orders: Annotated[
         str,
@@ -150,9 +150,9 @@ def curves(
     loaded = load_model(model)
     experiment = Curves(
         loaded,
-        find_images(data, loaded.categories, saliency=saliency, labels=labels, limit=limit),
-        missing=options.split(missing),
-        segments=options.split(segments),
+        find_images(data, loaded.class_names, saliency=saliency, labels=labels, limit=limit),
+        removals=options.split(removals),
+        segmentations=options.split(segmentations),
         orders=options.split(orders),
         fractions=fractions,
         n_segments=n_segments,
@@ -175,7 +175,7 @@ def shape(
     masks: Annotated[Path, typer.Option(help=_MASKS, callback=options.check_folder)],
     out: _Out,
     model: options.Model = "efficientnet-lite0",
-    missing: _Missing = "layer,grey,black",
+    removals: _Removals = "layer,grey,black",
     pairs: Annotated[
         int,
         typer.Option(
@@ -194,8 +194,10 @@ def shape(
     require_outside(out, data, masks)
     _use_threads(threads)
     loaded = load_model(model)
-    images = find_images(data, loaded.categories, masks=masks, labels=labels, limit=limit, labelled=False)
-    _evaluate(Shape(loaded, images, missing=options.split(missing), pairs=pairs, seed=seed), out, context.obj)
+    images = find_images(data, loaded.class_names, masks=masks, labels=labels, limit=limit, labelled=False)
+    _evaluate(
+        Shape(loaded, images, removals=options.split(removals), pairs=pairs, seed=seed), out, context.obj
+    )
 
 
 @app.command()
@@ -210,8 +212,8 @@ def lime(
         ),
     ] = None,
     model: options.Model = "efficientnet-lite0",
-    missing: _Missing = "layer,grey,black",
-    segments: _Segments = _ALL_SEGMENTATIONS,
+    removals: _Removals = "layer,grey,black",
+    segmentations: _Segmentations = _ALL_SEGMENTATIONS,
     n_segments: _SegmentCount = 196,
     n_samples: Annotated[
         int, typer.Option(help="Perturbed images for each explanation.", callback=options.at_least(1))
@@ -242,9 +244,9 @@ def lime(
     loaded = load_model(model)
     experiment = Lime(
         loaded,
-        find_images(data, loaded.categories, masks=masks, labels=labels, limit=limit, labelled=False),
-        missing=options.split(missing),
-        segments=options.split(segments),
+        find_images(data, loaded.class_names, masks=masks, labels=labels, limit=limit, labelled=False),
+        removals=options.split(removals),
+        segmentations=options.split(segmentations),
         n_segments=n_segments,
         n_samples=n_samples,
         top=options.numbers(top),

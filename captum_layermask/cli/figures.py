@@ -17,7 +17,7 @@ from captum_layermask.explain.comparison import LEAST_PROBABILITY, marked
 from captum_layermask.explain.comparison import compare as compare_removals
 from captum_layermask.explain.explanation import explain as explain_prediction
 from captum_layermask.explain.explanation import predict
-from captum_layermask.explain.segments import SEGMENTERS
+from captum_layermask.explain.segments import SEGMENTATIONS
 from captum_layermask.explain.targets import find_class
 from captum_layermask.models.images import example_image, read_image
 from captum_layermask.models.pretrained import load_model
@@ -38,7 +38,7 @@ class Scene:
     Attributes:
         network: N×3×H×W in [0, 1] → logits N×classes.
         colors: the scale of its images.
-        categories: one name per class.
+        class_names: one name per class.
         targets: classes that were asked for; None leaves the choice to the network.
         pixels: float 1×3×H×W in [0, 1].
         segments: LongTensor 1×1×H×W, ids from 0.
@@ -46,7 +46,7 @@ class Scene:
 
     network: nn.Module
     colors: Colors
-    categories: tuple[str, ...]
+    class_names: tuple[str, ...]
     targets: tuple[int, ...] | None
     pixels: torch.Tensor
     segments: torch.Tensor
@@ -55,7 +55,7 @@ class Scene:
 def load_scene(
     image: Path | None,
     model: str,
-    segments: str,
+    segmentation: str,
     n_segments: int | None,
     *,
     target: str | None = None,
@@ -65,27 +65,27 @@ def load_scene(
     with _warnings_in_one_line():
         picture = example_image() if image is None else read_image(image)
     loaded = load_model(model)
-    chosen = None if targets is None else _find_classes(loaded.categories, targets)
+    chosen = None if targets is None else _find_classes(loaded.class_names, targets)
     if target is not None:
-        chosen = (find_class(loaded.categories, target),)
+        chosen = (find_class(loaded.class_names, target),)
     pixels = loaded.preprocess(picture)
     count = {} if n_segments is None else {"n_segments": n_segments}
     return Scene(
         network=loaded.network,
         colors=loaded.colors,
-        categories=loaded.categories,
+        class_names=loaded.class_names,
         targets=chosen,
         pixels=pixels,
-        segments=SEGMENTERS[segments](pixels, **count),
+        segments=SEGMENTATIONS[segmentation](pixels, **count),
     )
 
 
 def explain(
-    scene: Scene, *, missing: str, method: str, n_samples: int | None, batch_size: int, seed: int
+    scene: Scene, *, removal: str, method: str, n_samples: int | None, batch_size: int, seed: int
 ) -> Figure:
     """Explain one class, the likeliest unless one was asked for, and draw it."""
     forward = make_forward(
-        missing,
+        removal,
         scene.network,
         colors=scene.colors,
         reference=scene.pixels,
@@ -93,12 +93,12 @@ def explain(
         seed=seed,
     )
     with _warnings_in_one_line():
-        _print_predictions(predict(forward, scene.pixels)[0], scene.categories)
+        _print_predictions(predict(forward, scene.pixels)[0], scene.class_names)
         explanation = explain_prediction(
             forward,
             scene.pixels,
             scene.segments,
-            categories=scene.categories,
+            class_names=scene.class_names,
             method=method,
             target=None if scene.targets is None else scene.targets[0],
             n_samples=n_samples,
@@ -109,14 +109,14 @@ def explain(
     if explanation.stability is not None:
         typer.echo(f"stability {explanation.stability:.2f}: rank correlation of two halves of the samples")
     typer.echo(f"explained {explanation.label!r}")
-    way = REMOVALS[missing]
-    return plot_explanation(explanation, marked(way.title, way.leaks))
+    how = REMOVALS[removal]
+    return plot_explanation(explanation, marked(how.title, how.leaks))
 
 
 def compare(
     scene: Scene,
     *,
-    missing: Sequence[str],
+    removals: Sequence[str],
     method: str,
     classes: int,
     n_samples: int | None,
@@ -130,9 +130,9 @@ def compare(
             scene.network,
             scene.pixels,
             scene.segments,
-            categories=scene.categories,
+            class_names=scene.class_names,
             colors=scene.colors,
-            missing=missing,
+            removals=removals,
             method=method,
             classes=classes,
             targets=scene.targets,
@@ -148,7 +148,7 @@ def compare(
         typer.echo(
             f"left out {names}: less likely than {LEAST_PROBABILITY}; --targets explains any class", err=True
         )
-    typer.echo(f"compared {', '.join(comparison.ways)}")
+    typer.echo(f"compared {', '.join(comparison.removals)}")
     return plot_comparison(comparison)
 
 
@@ -160,15 +160,15 @@ def write(figure: Figure, output: Path, image: Path | None, about: Mapping[str, 
     typer.echo(f"{'replaced' if replaced else 'wrote'} {printable(str(output))}")
 
 
-def _find_classes(categories: Sequence[str], text: str) -> tuple[int, ...]:
+def _find_classes(class_names: Sequence[str], text: str) -> tuple[int, ...]:
     """Classes with commas between them; a name may itself have some."""
-    names = [text] if text.lower() in map(str.lower, categories) else text.split(",")
-    return tuple(find_class(categories, name.strip()) for name in names)
+    names = [text] if text.lower() in map(str.lower, class_names) else text.split(",")
+    return tuple(find_class(class_names, name.strip()) for name in names)
 
 
-def _print_predictions(probabilities: torch.Tensor, categories: tuple[str, ...]) -> None:
-    best = probabilities.topk(min(5, len(categories)))
-    names = [printable(categories[int(i)]) for i in best.indices]
+def _print_predictions(probabilities: torch.Tensor, class_names: tuple[str, ...]) -> None:
+    best = probabilities.topk(min(5, len(class_names)))
+    names = [printable(class_names[int(i)]) for i in best.indices]
     width = max(len("prediction"), *map(len, names))
     typer.echo(f"{'prediction':<{width}}  index  probability")
     for name, index, value in zip(names, best.indices, best.values, strict=True):

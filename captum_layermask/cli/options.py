@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from captum_layermask.errors import InputError, StoppedError, require_known, require_seed
-from captum_layermask.names import ORDERS, REMOVAL_NAMES, SEGMENTER_NAMES
+from captum_layermask.names import ORDERS, REMOVAL_NAMES, SEGMENTATION_NAMES
 
 __all__ = [
     "MOST_THREADS",
@@ -103,7 +103,9 @@ def knows_all(kind: str, known: Collection[str], registry: str = "") -> Callable
 
 
 removals = knows_all("way of removing", REMOVAL_NAMES, "captum_layermask.removals.registry:REMOVALS")
-segmentations = knows_all("segmentation", SEGMENTER_NAMES, "captum_layermask.explain.segments:SEGMENTERS")
+segmentations = knows_all(
+    "segmentation", SEGMENTATION_NAMES, "captum_layermask.explain.segments:SEGMENTATIONS"
+)
 orders = knows_all("order", ORDERS)
 
 

@@ -36,7 +36,7 @@ def settings_of_model(model: LoadedModel) -> dict[str, Any]:
         "model": model.name,
         "network": digest_of_network(network),
         "preprocess": _digest_of_preprocess(model),
-        "classes": hashlib.sha256(repr(model.categories).encode()).hexdigest(),
+        "classes": hashlib.sha256(repr(model.class_names).encode()).hexdigest(),
         "device": tensors[0].device.type if tensors else "cpu",
     }
 

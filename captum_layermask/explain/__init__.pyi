@@ -6,7 +6,7 @@ from .explanation import METHODS as METHODS
 from .explanation import Explanation as Explanation
 from .explanation import explain as explain
 from .explanation import predict as predict
-from .segments import SEGMENTERS as SEGMENTERS
+from .segments import SEGMENTATIONS as SEGMENTATIONS
 from .segments import grid as grid
 from .segments import quickshift as quickshift
 from .segments import region_means as region_means

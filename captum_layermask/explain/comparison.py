@@ -12,15 +12,15 @@ from torch import Tensor, nn
 from captum_layermask.errors import InputError, require_positive
 from captum_layermask.explain.coalitions import Coalitions
 from captum_layermask.explain.explanation import Explanation, check_image, explain, predict
-from captum_layermask.explain.memoized import Remembering
+from captum_layermask.explain.memoized import Memoized
 from captum_layermask.explain.targets import class_index
-from captum_layermask.names import WAYS
+from captum_layermask.names import DEFAULT_REMOVALS
 from captum_layermask.removals.base import RemovalForward
 from captum_layermask.removals.colors import Colors
 from captum_layermask.removals.registry import REMOVALS, make_forward
 from captum_layermask.text import shortened
 
-__all__ = ["LEAST_PROBABILITY", "WAYS", "Answer", "Comparison", "Row", "compare", "marked"]
+__all__ = ["DEFAULT_REMOVALS", "LEAST_PROBABILITY", "Answer", "Comparison", "Row", "compare", "marked"]
 
 LEAST_PROBABILITY = 0.05
 """Likeliest classes under it are left out: there is nothing in their attributions to see."""
@@ -47,7 +47,7 @@ class Row:
     """One class, explained under one way to remove pixels.
 
     Attributes:
-        way: a key of ``REMOVALS``.
+        removal: a key of ``REMOVALS``.
         title: of that way.
         leaks: whether what it puts in the hole is mixed from the hidden pixels.
         explanation: of the class.
@@ -58,7 +58,7 @@ class Row:
         kept: the answer with everything else removed in this way.
     """
 
-    way: str
+    removal: str
     title: str
     leaks: bool
     explanation: Explanation
@@ -73,24 +73,24 @@ class Comparison:
     """One picture, its likeliest classes explained under several ways to remove pixels.
 
     Attributes:
-        ways: keys of ``REMOVALS``.
+        removals: keys of ``REMOVALS``.
         rows: likeliest class first; for each class, the ways in their order.
         left_out: names and probabilities of the classes that were too unlikely to be explained.
     """
 
-    ways: tuple[str, ...]
+    removals: tuple[str, ...]
     rows: tuple[Row, ...]
     left_out: tuple[tuple[str, float], ...] = ()
 
     def of_classes(self) -> list[tuple[Row, ...]]:
         """The rows of each class."""
-        count = len(self.ways)
+        count = len(self.removals)
         return [self.rows[start : start + count] for start in range(0, len(self.rows), count)]
 
     def table(self) -> str:
         """A line for each row, to print: probabilities of the class, predictions, ``stability``."""
         top = len(self.rows[0].strongest)
-        lines = [["class", "missing", "intact", f"top {top} removed", f"top {top} kept", "stability"]]
+        lines = [["class", "removal", "intact", f"top {top} removed", f"top {top} kept", "stability"]]
         for row in self.rows:
             label, stability = shortened(row.explanation.label, 30), row.explanation.stability
             answers = map(_in_words, (row.intact, row.removed, row.kept))
@@ -108,9 +108,9 @@ def compare(
     pixels: Tensor,
     segments: Tensor,
     *,
-    categories: Sequence[str],
+    class_names: Sequence[str],
     colors: Colors | None = None,
-    missing: Sequence[str] = WAYS,
+    removals: Sequence[str] = DEFAULT_REMOVALS,
     method: str = "lime",
     classes: int = 2,
     targets: Sequence[int | str] | None = None,
@@ -129,9 +129,9 @@ def compare(
         model: N×3×H×W → logits N×classes, in eval mode; it normalises inside.
         pixels: float 1×3×H×W in [0, 1], the image.
         segments: LongTensor 1×1×H×W, ids from 0 (see ``segments.py``).
-        categories: one name per class.
+        class_names: one name per class.
         colors: the scale of the images, ``Colors(mean, std, normalized=False)``; paints need it.
-        missing: keys of ``REMOVALS``.
+        removals: keys of ``REMOVALS``.
         method: a key of ``METHODS``.
         classes: how many of the likeliest to explain; those under ``LEAST_PROBABILITY`` are left out, but
             for the first.
@@ -153,29 +153,29 @@ def compare(
 
     Source: Fig. 8 and §4.4 of Balasubramanian & Feizi.
     """
-    _check_counts(missing, top, classes, len(categories))
-    wanted = None if targets is None else _indices(targets, categories)
+    _check_counts(removals, top, classes, len(class_names))
+    wanted = None if targets is None else _indices(targets, class_names)
     check_image(pixels, segments)
-    ways = tuple(dict.fromkeys(missing))
+    removals = tuple(dict.fromkeys(removals))
     forwards = {
-        way: Remembering(
-            make_forward(way, model, colors=colors, reference=pixels, segments=segments, seed=seed)
+        removal: Memoized(
+            make_forward(removal, model, colors=colors, reference=pixels, segments=segments, seed=seed)
         )
-        for way in ways
+        for removal in removals
     }
-    probabilities = predict(forwards[ways[0]], pixels, activation)[0]
+    probabilities = predict(forwards[removals[0]], pixels, activation)[0]
     likeliest = probabilities.topk(classes).indices.tolist()
     kept = [likeliest[0], *(i for i in likeliest[1:] if probabilities[i] >= LEAST_PROBABILITY)]
     chosen = kept if wanted is None else wanted
     left_out = [] if wanted is not None else [i for i in likeliest if i not in kept]
     rows = {}
-    for way, forward in forwards.items():
+    for removal, forward in forwards.items():
         for target in chosen:
             explanation = explain(
                 forward,
                 pixels,
                 segments,
-                categories=categories,
+                class_names=class_names,
                 method=method,
                 target=target,
                 activation=activation,
@@ -184,11 +184,11 @@ def compare(
                 seed=seed,
                 show_progress=show_progress and target == chosen[0],
             )
-            rows[target, way] = _row(way, forward.forward, explanation, categories, activation, top)
+            rows[target, removal] = _row(removal, forward.forward, explanation, class_names, activation, top)
     return Comparison(
-        ways,
-        tuple(rows[target, way] for target in chosen for way in ways),
-        tuple((categories[i], float(probabilities[i])) for i in left_out),
+        removals,
+        tuple(rows[target, removal] for target in chosen for removal in removals),
+        tuple((class_names[i], float(probabilities[i])) for i in left_out),
     )
 
 
@@ -198,10 +198,10 @@ def marked(title: str, leaks: bool, space: str = " ") -> str:
 
 
 def _row(
-    way: str,
+    removal: str,
     forward: RemovalForward,
     explanation: Explanation,
-    categories: Sequence[str],
+    class_names: Sequence[str],
     activation: str,
     top: int,
 ) -> Row:
@@ -217,13 +217,13 @@ def _row(
     answers = [
         Answer(
             probability=float(row[explanation.target]),
-            predicted=categories[int(row.argmax())],
+            predicted=class_names[int(row.argmax())],
             vanished=None if vanished is None else bool(vanished[i]),
         )
         for i, row in enumerate(probabilities)
     ]
-    removal = REMOVALS[way]
-    return Row(way, removal.title, removal.leaks, explanation, tuple(strongest.tolist()), *answers)
+    how = REMOVALS[removal]
+    return Row(removal, how.title, how.leaks, explanation, tuple(strongest.tolist()), *answers)
 
 
 def _in_words(answer: Answer) -> str:
@@ -231,20 +231,20 @@ def _in_words(answer: Answer) -> str:
     return f"{answer.probability:.3f} {predicted}" + (" (nothing left)" if answer.vanished else "")
 
 
-def _indices(targets: Any, categories: Sequence[str]) -> list[int]:
+def _indices(targets: Any, class_names: Sequence[str]) -> list[int]:
     """Indices of classes, each once."""
     if isinstance(targets, str) or getattr(targets, "ndim", 1) != 1 or not isinstance(targets, Iterable):
         raise InputError(
             f"targets is {targets!r}; give some classes, such as targets=[{targets!r}], or leave it out."
         )
-    found = list(dict.fromkeys(class_index(target, categories) for target in targets))
+    found = list(dict.fromkeys(class_index(target, class_names) for target in targets))
     if not found:
         raise InputError("no class to explain was given; give some classes, or leave out targets.")
     return found
 
 
-def _check_counts(missing: Sequence[str], top: int, classes: int, known_classes: int) -> None:
-    if not missing:
+def _check_counts(removals: Sequence[str], top: int, classes: int, known_classes: int) -> None:
+    if not removals:
         raise InputError(f"no way to remove pixels was given; give some of {', '.join(REMOVALS)}.")
     if not 1 <= classes <= known_classes:
         raise InputError(f"the number of classes is {classes}; give one from 1 to {known_classes}.")

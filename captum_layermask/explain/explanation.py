@@ -147,7 +147,7 @@ def explain(
     pixels: torch.Tensor,
     segments: torch.Tensor,
     *,
-    categories: Sequence[str],
+    class_names: Sequence[str],
     method: str = "lime",
     target: int | str | None = None,
     baselines: float = MISSING,
@@ -168,7 +168,7 @@ def explain(
         forward: N×3×H×W → logits N×classes, for example a ``LayerMaskedForward``.
         pixels: float 1×3×H×W, the image.
         segments: LongTensor 1×1×H×W, ids from 0 (see ``segments.py``).
-        categories: one name per class.
+        class_names: one name per class.
         method: a key of ``METHODS``.
         target: index or name of the class to explain; None takes the likeliest.
         baselines: value that ``forward`` understands as a removed pixel.
@@ -198,12 +198,12 @@ def explain(
     if method == "kernel-shap" and not segments.any():
         raise InputError("kernel SHAP needs at least 2 segments, and the image is a single one.")
     probabilities = predict(forward, pixels, activation)[0]
-    if len(categories) != len(probabilities):
+    if len(class_names) != len(probabilities):
         raise InputError(
-            f"the network has {len(probabilities)} classes but {len(categories)} names were "
+            f"the network has {len(probabilities)} classes but {len(class_names)} names were "
             "given; give one name per class."
         )
-    index = int(probabilities.argmax()) if target is None else class_index(target, categories)
+    index = int(probabilities.argmax()) if target is None else class_index(target, class_names)
     options: dict[str, Any] = {
         "baselines": baselines,
         "target": index,
@@ -240,10 +240,10 @@ def explain(
         segments=segments,
         attributions=attributions[:, :1],
         target=index,
-        label=categories[index],
+        label=class_names[index],
         probability=float(probabilities[index]),
         method=method,
-        top5=tuple((categories[int(i)], float(p)) for p, i in zip(best.values, best.indices, strict=True)),
+        top5=tuple((class_names[int(i)], float(p)) for p, i in zip(best.values, best.indices, strict=True)),
         stability=stability,
     )
 

@@ -8,10 +8,10 @@ from torch import Tensor
 from captum_layermask.removals.base import RemovalForward
 from captum_layermask.removals.missing import MISSING
 
-__all__ = ["Remembering"]
+__all__ = ["Memoized"]
 
 
-class Remembering:
+class Memoized:
     """Runs a forward once for every set of missing pixels, as long as the image stays the same.
 
     Args:

@@ -12,7 +12,7 @@ from skimage import segmentation
 
 from captum_layermask.errors import InputError
 
-__all__ = ["SEGMENTERS", "grid", "quickshift", "region_means", "renumbered", "require_numbered", "slic"]
+__all__ = ["SEGMENTATIONS", "grid", "quickshift", "region_means", "renumbered", "require_numbered", "slic"]
 
 #: Segments that quickshift finds in a photo of P pixels are about P / (90 · kernel_size²).
 _QUICKSHIFT_PIXELS_PER_KERNEL_AREA = 90.0
@@ -148,7 +148,7 @@ def _grid_of_about(image: torch.Tensor, n_segments: int = 196) -> torch.Tensor:
     return grid(image, size=max(1, round(math.sqrt(height * width / n_segments))))
 
 
-SEGMENTERS: dict[str, Callable[..., torch.Tensor]] = {
+SEGMENTATIONS: dict[str, Callable[..., torch.Tensor]] = {
     "grid": _grid_of_about,
     "slic": slic,
     "quickshift": quickshift,

@@ -11,19 +11,19 @@ from captum_layermask.errors import InputError, UnknownNameError
 __all__ = ["class_index", "find_class"]
 
 
-def class_index(target: Any, categories: Sequence[str]) -> int:
+def class_index(target: Any, class_names: Sequence[str]) -> int:
     """The index of one class.
 
     Args:
         target: its index (any integer, also NumPy's or of a tensor) or its name.
-        categories: one name per class.
+        class_names: one name per class.
 
     Raises:
         UnknownNameError: no class has this name; near matches are offered.
         InputError: no such index, several classes of this name, or anything else than an index or a name.
     """
     if isinstance(target, str):
-        return find_class(categories, target)
+        return find_class(class_names, target)
     try:
         index = operator.index(target)
     except TypeError:
@@ -31,14 +31,14 @@ def class_index(target: Any, categories: Sequence[str]) -> int:
             f"the target is {target!r}; give the index or the name of one class, and for several "
             "compare(targets=…)."
         ) from None
-    return _checked(index, categories)
+    return _checked(index, class_names)
 
 
-def find_class(categories: Sequence[str], name: str) -> int:
+def find_class(class_names: Sequence[str], name: str) -> int:
     """Find the index of a class that is given by its name or its index.
 
     Args:
-        categories: one name per class.
+        class_names: one name per class.
         name: a class name, upper or lower case, or a class index in decimal digits.
 
     Returns:
@@ -49,11 +49,11 @@ def find_class(categories: Sequence[str], name: str) -> int:
         InputError: the index is out of range, or several classes share the name.
     """
     if name.isdecimal():
-        return _checked(int(name), categories)
-    matches = [i for i, category in enumerate(categories) if category == name]
-    matches = matches or [i for i, c in enumerate(categories) if c.lower() == name.lower()]
+        return _checked(int(name), class_names)
+    matches = [i for i, category in enumerate(class_names) if category == name]
+    matches = matches or [i for i, c in enumerate(class_names) if c.lower() == name.lower()]
     if not matches:
-        raise UnknownNameError("class", name, categories, hint="Give a class name or its index.")
+        raise UnknownNameError("class", name, class_names, hint="Give a class name or its index.")
     if len(matches) > 1:
         raise InputError(
             f"{name!r} names several classes; give one of the indices {', '.join(map(str, matches))}."
@@ -61,7 +61,7 @@ def find_class(categories: Sequence[str], name: str) -> int:
     return matches[0]
 
 
-def _checked(index: int, categories: Sequence[str]) -> int:
-    if not 0 <= index < len(categories):
-        raise InputError(f"there is no class {index}; give an index from 0 to {len(categories) - 1}.")
+def _checked(index: int, class_names: Sequence[str]) -> int:
+    if not 0 <= index < len(class_names):
+        raise InputError(f"there is no class {index}; give an index from 0 to {len(class_names) - 1}.")
     return index

@@ -70,14 +70,14 @@ class LoadedModel:
         model: the network in eval mode; normalised N×3×H×W → logits N×classes.
         preprocess: geometry only (resize, crop); RGB picture → float 1×3×H×W in [0, 1].
         normalize: per-channel mean and standard deviation; N×3×H×W in [0, 1] → normalised.
-        categories: one name per class.
+        class_names: one name per class.
     """
 
     name: str
     model: nn.Module
     preprocess: Callable[[Image.Image], torch.Tensor]
     normalize: nn.Module
-    categories: tuple[str, ...]
+    class_names: tuple[str, ...]
 
     @property
     def network(self) -> nn.Module:
@@ -137,7 +137,7 @@ def _load_lite(name: str) -> LoadedModel:
             v2.CenterCrop(size),
         ),
         normalize=Normalize([0.5] * 3, [0.5] * 3),
-        categories=_imagenet_categories(),
+        class_names=_imagenet_class_names(),
     )
 
 
@@ -156,7 +156,7 @@ def _load_torchvision(name: str, architecture: str) -> LoadedModel:
             v2.CenterCrop(preset.crop_size),
         ),
         normalize=Normalize(preset.mean, preset.std),
-        categories=tuple(weights.meta["categories"]),
+        class_names=tuple(weights.meta["categories"]),
     )
 
 
@@ -173,7 +173,7 @@ def _load_timm(name: str, architecture: str) -> LoadedModel:
         model=network.eval(),
         preprocess=_Preprocess(timm.data.create_transform(**config, normalize=False)),
         normalize=Normalize(config["mean"], config["std"]),
-        categories=_timm_categories(timm, network),
+        class_names=_timm_class_names(timm, network),
     )
 
 
@@ -195,14 +195,14 @@ def _torchvision_names() -> list[str]:
     return torchvision.models.list_models(module=torchvision.models)
 
 
-def _imagenet_categories() -> tuple[str, ...]:
+def _imagenet_class_names() -> tuple[str, ...]:
     return tuple(torchvision.models.ResNet50_Weights.IMAGENET1K_V2.meta["categories"])
 
 
-def _timm_categories(timm: ModuleType, network: nn.Module) -> tuple[str, ...]:
+def _timm_class_names(timm: ModuleType, network: nn.Module) -> tuple[str, ...]:
     count: int = network.num_classes  # type: ignore[assignment]
     if count == 1000:
-        return _imagenet_categories()
+        return _imagenet_class_names()
     subset = timm.data.infer_imagenet_subset(network)
     if subset:
         return tuple(timm.data.ImageNetInfo(subset).label_descriptions())

@@ -56,7 +56,7 @@ class Picture(Figure):
         return written.getvalue()
 
 
-def plot_explanation(explanation: Explanation, missing: str | None = None) -> Figure:
+def plot_explanation(explanation: Explanation, removal: str | None = None) -> Figure:
     """Draw an explanation in three panels.
 
     The image; its attributions on a colour scale that is symmetric around 0; and, over the
@@ -67,7 +67,7 @@ def plot_explanation(explanation: Explanation, missing: str | None = None) -> Fi
 
     Args:
         explanation: what to draw.
-        missing: how pixels were removed, for the title; None leaves it out.
+        removal: how pixels were removed, for the title; None leaves it out.
 
     Returns:
         A figure that no global state refers to; save it with ``save_figure``.
@@ -87,9 +87,10 @@ def plot_explanation(explanation: Explanation, missing: str | None = None) -> Fi
         panel.set_yticks([])
     label = shortened(explanation.label, 34)
     title, _ = METHODS[explanation.method]
-    way = "" if missing is None else f" with {missing}"
+    removed = "" if removal is None else f" with {removal}"
     figure.suptitle(
-        f"{label} (probability {explanation.probability:.2f}), explained by {title}{way}", fontsize="x-large"
+        f"{label} (probability {explanation.probability:.2f}), explained by {title}{removed}",
+        fontsize="x-large",
     )
     return figure
 

@@ -69,7 +69,7 @@ def plot_activations(
     layer: str,
     *,
     colors: Colors | None = None,
-    ways: Sequence[str] = ("grey", "layer", "layer-zero"),
+    removals: Sequence[str] = ("grey", "layer", "layer-zero"),
     channels: int | Sequence[int] = 4,
 ) -> Figure:
     """Draw what a layer answers to an image with a hole, under several ways to remove pixels.
@@ -83,7 +83,7 @@ def plot_activations(
         mask: bool or 0/1 (1 = visible), 1×1×H×W, 1×H×W or H×W.
         layer: path of a module of the model whose output is a map, N×C×h×w.
         colors: the scale of the images, ``Colors(mean, std, normalized=False)``; paints need it.
-        ways: keys of ``REMOVALS``.
+        removals: keys of ``REMOVALS``.
         channels: which ones, or how many of those that vary most over the intact image.
 
     Returns:
@@ -99,11 +99,11 @@ def plot_activations(
     modules = [name for name, _ in model.named_modules() if name]
     if layer not in modules:
         raise UnknownNameError("module", layer, modules, "Give the path of a module of the model.")
-    forwards = {way: make_forward(way, model, colors=colors, reference=image) for way in ways}
+    forwards = {removal: make_forward(removal, model, colors=colors, reference=image) for removal in removals}
     intact = _plain_activation(model, model, layer, image)
     maps = [_activation(forward, layer, image, visible) for forward in forwards.values()]
     indices = _chosen(channels, intact)
-    titles = ["image", "intact", *(REMOVALS[way].title for way in ways)]
+    titles = ["image", "intact", *(REMOVALS[removal].title for removal in removals)]
     panels = _panels(len(indices), len(titles), image)
     for panel, title in zip(panels[0], titles, strict=True):
         panel.set_title(textwrap.fill(title, 24))

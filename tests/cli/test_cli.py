@@ -54,7 +54,7 @@ def test_a_picture_of_ones_own_and_every_option(folder, tiny, capsys):
         cli.app,
         [
             *("explain", "cat.jpg", "--model", "efficientnet-lite0", "--method", "kernel-shap"),
-            *("--segments", "slic", "--n-segments", "10", "--n-samples", "30"),
+            *("--segmentation", "slic", "--n-segments", "10", "--n-samples", "30"),
             *("--batch-size", "4", "--target", "bee", "--seed", "3", "-o", "out.pdf"),
         ],
     )
@@ -73,33 +73,33 @@ def test_the_options_reach_the_explanation(tiny, monkeypatch):
 
     monkeypatch.setattr(commands, "explain_prediction", spy)
     args = ["--n-samples", "6", "--batch-size", "5", "--seed", "7", "--target", "2"]
-    CliRunner().invoke(cli.app, ["explain", "--segments", "grid", "--n-segments", "16", *args])
+    CliRunner().invoke(cli.app, ["explain", "--segmentation", "grid", "--n-segments", "16", *args])
     wanted = {"n_samples": 6, "perturbations_per_eval": 5, "seed": 7, "target": 2, "method": "lime"}
     assert seen | wanted == seen
     assert seen["segments"] == 16
     assert seen["show_progress"] is True
 
 
-@pytest.mark.parametrize("way", REMOVALS)
-def test_explain_removes_pixels_in_the_way_it_is_told(tiny, monkeypatch, way):
+@pytest.mark.parametrize("removal", REMOVALS)
+def test_explain_removes_pixels_in_the_removal_it_is_told(tiny, monkeypatch, removal):
     monkeypatch.setattr(commands, "plot_explanation", lambda *args: shown.extend(args) or Figure())
     shown = []
-    result = CliRunner().invoke(cli.app, ["explain", *FEW, "--missing", way, "--seed", "2"])
+    result = CliRunner().invoke(cli.app, ["explain", *FEW, "--removal", removal, "--seed", "2"])
     scene = commands.load_scene(None, "tiny", "grid", 9)
     setting = {"colors": scene.colors, "reference": scene.pixels, "segments": scene.segments}
     try:
-        forward = make_forward(way, scene.network, seed=2, **setting)
+        forward = make_forward(removal, scene.network, seed=2, **setting)
     except InputError as error:
         assert str(result.exception) == str(error)
         return
     assert result.exit_code == 0, result.output
     expected = explain(
-        forward, scene.pixels, scene.segments, categories=scene.categories, n_samples=12, seed=2
+        forward, scene.pixels, scene.segments, class_names=scene.class_names, n_samples=12, seed=2
     )
     explanation, title = shown
     assert torch.equal(explanation.attributions, expected.attributions)
-    assert title.startswith(REMOVALS[way].title)
-    assert ("sees hidden pixels" in title) == REMOVALS[way].leaks
+    assert title.startswith(REMOVALS[removal].title)
+    assert ("sees hidden pixels" in title) == REMOVALS[removal].leaks
 
 
 def test_the_colours_of_the_model_are_those_of_its_preprocessing(tiny):
@@ -111,10 +111,10 @@ def test_the_colours_of_the_model_are_those_of_its_preprocessing(tiny):
 def test_one_command_compares(tiny, capsys):
     example_image().save("cat.jpg")
     with pytest.raises(SystemExit) as caught:
-        main(["compare", "cat.jpg", *FEW, "--missing", "layer, grey,blur", "--top", "2", "-o", "out.png"])
+        main(["compare", "cat.jpg", *FEW, "--removals", "layer, grey,blur", "--top", "2", "-o", "out.png"])
     assert not caught.value.code
     head, *lines, _, last = capsys.readouterr().out.splitlines()
-    assert head.split()[:2] == ["class", "missing"]
+    assert head.split()[:2] == ["class", "removal"]
     assert "top 2 removed" in head
     assert len(lines) == 2 * 3
     assert [re.split(r"  +", line)[1] for line in lines] == [
@@ -138,12 +138,12 @@ def test_the_options_reach_the_comparison(tiny, monkeypatch):
 
     monkeypatch.setattr(commands, "compare_removals", spy)
     args = ["--n-samples", "6", "--batch-size", "5", "--seed", "7", "--classes", "3", "--top", "4"]
-    args += ["--method", "kernel-shap", "--missing", "grey,black"]
-    result = CliRunner().invoke(cli.app, ["compare", "--segments", "grid", "--n-segments", "16", *args])
+    args += ["--method", "kernel-shap", "--removals", "grey,black"]
+    result = CliRunner().invoke(cli.app, ["compare", "--segmentation", "grid", "--n-segments", "16", *args])
     assert result.exit_code == 0, result.output
     assert os.listdir() == ["comparison.png"]
     wanted = {"n_samples": 6, "perturbations_per_eval": 5, "seed": 7, "classes": 3, "top": 4}
-    wanted |= {"method": "kernel-shap", "missing": ["grey", "black"], "segments": 16, "show_progress": True}
+    wanted |= {"method": "kernel-shap", "removals": ["grey", "black"], "segments": 16, "show_progress": True}
     assert seen | wanted == seen
 
 
@@ -151,8 +151,8 @@ def test_the_options_reach_the_comparison(tiny, monkeypatch):
     ("args", "what"),
     [
         (["absent.jpg"], "there is no file 'absent.jpg'"),
-        (["--missing", "layer,gray"], "did you mean 'grey'"),
-        (["--missing", ""], "unknown way of removing ''"),
+        (["--removals", "layer,gray"], "did you mean 'grey'"),
+        (["--removals", ""], "unknown way of removing ''"),
         (["--method", "limee"], "did you mean 'lime'"),
         (["--classes", "0"], "--classes is 0; give at least 1"),
         (["--classes", "4"], "give one from 1 to 3"),
@@ -170,7 +170,7 @@ def test_a_comparison_that_makes_no_sense_is_one_sentence_and_exit_code_2(capsys
 
 @pytest.mark.parametrize("method", ["feature-ablation", "occlusion", "shapley-sampling"])
 def test_the_other_methods_run(tiny, method):
-    args = ["explain", "--method", method, "--segments", "quickshift", "--n-segments", "6"]
+    args = ["explain", "--method", method, "--segmentation", "quickshift", "--n-segments", "6"]
     result = CliRunner().invoke(cli.app, args)
     assert result.exit_code == 0, result.output
     assert os.listdir() == ["explanation.png"]
@@ -205,7 +205,7 @@ def test_help_shows_the_command_and_its_options(command, own):
     runner = CliRunner(env={"COLUMNS": "400", "NO_COLOR": "1", "TERM": "dumb"})
     assert command in runner.invoke(cli.app, ["--help"]).output
     text = runner.invoke(cli.app, [command, "--help"]).output
-    for option in ("--model", "--missing", "--method", "--segments", "--n-samples", "--output", own):
+    for option in ("--model", "--removal", "--method", "--segmentation", "--n-samples", "--output", own):
         assert option in text
     assert ", ".join(REMOVALS) in " ".join(text.split())
 
@@ -219,8 +219,8 @@ def test_help_shows_the_command_and_its_options(command, own):
         (["--model", "efficientnet-lite9"], "did you mean 'efficientnet-lite"),
         (["--model", "torchvision:resnet51"], "did you mean 'resnet5"),
         (["--method", "limee"], "did you mean 'lime'"),
-        (["--missing", "gray"], "did you mean 'grey'"),
-        (["--segments", "slicc"], "did you mean 'slic'"),
+        (["--removal", "gray"], "did you mean 'grey'"),
+        (["--segmentation", "slicc"], "did you mean 'slic'"),
         (["--target", "taby"], "did you mean 'tabby'"),
         (["--target", "1000"], "there is no class 1000"),
         (["--output", "absent/out.png"], "there is no folder 'absent'"),

@@ -21,6 +21,9 @@ from captum_layermask.plots.files import save_figure
 
 pytestmark = pytest.mark.usefixtures("folder")
 
+#: The option that says how to remove pixels; ``compare`` takes several.
+REMOVE = {"explain": "--removal", "compare": "--removals"}
+
 
 @pytest.mark.parametrize("other", ["cat.png", "./cat.png", "link.png", "hard.png"])
 @pytest.mark.parametrize("command", ["explain", "compare"])
@@ -38,7 +41,7 @@ def test_the_picture_is_never_overwritten(tiny, capsys, command, other):
 def test_a_figure_is_replaced_with_a_word_and_nothing_else_is(tiny, capsys, command):
     def run(*args):
         with pytest.raises(SystemExit) as caught:
-            main([command, *FEW, "--missing", "grey", *args])
+            main([command, *FEW, REMOVE[command], "grey", *args])
         assert not caught.value.code
         return capsys.readouterr().out.splitlines()[-1]
 
@@ -64,7 +67,7 @@ def test_a_file_that_came_while_the_command_ran_is_kept(tiny, capsys, monkeypatc
 
     monkeypatch.setattr(commands, plot, draw)
     with pytest.raises(SystemExit) as caught:
-        main([command, *FEW, "--missing", "grey", "-o", "out.png"])
+        main([command, *FEW, REMOVE[command], "grey", "-o", "out.png"])
     assert caught.value.code == 2
     assert "remove that file" in capsys.readouterr().err
     assert Path("out.png").read_text() == "of another program"
@@ -72,7 +75,7 @@ def test_a_file_that_came_while_the_command_ran_is_kept(tiny, capsys, monkeypatc
 
 @pytest.mark.parametrize("command", ["explain", "compare"])
 def test_a_figure_says_how_it_was_made(tiny, command):
-    line = [command, *FEW, "--missing", "grey", "--model", "tiny", "--seed", "9", "-o", "a b.png"]
+    line = [command, *FEW, REMOVE[command], "grey", "--model", "tiny", "--seed", "9", "-o", "a b.png"]
     assert CliRunner().invoke(cli.app, line, prog_name="captum-layermask").exit_code == 0
     with Image.open("a b.png") as picture:
         about = picture.info
@@ -83,7 +86,7 @@ def test_a_figure_says_how_it_was_made(tiny, command):
 
 @pytest.mark.parametrize(("method", "samples"), [("lime", "500"), ("occlusion", "none")])
 def test_samples_that_were_not_chosen_are_told_too(tiny, method, samples):
-    CliRunner().invoke(cli.app, ["explain", "--method", method, "--missing", "grey"])
+    CliRunner().invoke(cli.app, ["explain", "--method", method, "--removal", "grey"])
     with Image.open("explanation.png") as picture:
         assert picture.info["Samples"] == samples
 
@@ -97,7 +100,7 @@ def test_a_class_may_be_called_anything(monkeypatch, capsys, name, command):
     monkeypatch.setattr(commands, "load_model", lambda _: tiny_model("tiny", [name, f"{name}2", f"{name}3"]))
     for output in ("out.png", "out.svg"):
         with pytest.raises(SystemExit) as caught:
-            main([command, *FEW, "--missing", "grey", "-o", output])
+            main([command, *FEW, REMOVE[command], "grey", "-o", output])
         assert not caught.value.code, capsys.readouterr().err
     ElementTree.parse("out.svg")
     assert all(line.isprintable() for line in capsys.readouterr().out.splitlines())
@@ -105,7 +108,7 @@ def test_a_class_may_be_called_anything(monkeypatch, capsys, name, command):
 
 def test_classes_to_compare_are_named_or_numbered(tiny, capsys):
     with pytest.raises(SystemExit):
-        main(["compare", *FEW, "--missing", "grey", "--targets", "2, BEE"])
+        main(["compare", *FEW, "--removals", "grey", "--targets", "2, BEE"])
     _, *lines, _, _ = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == ["cat", "bee"]
 
@@ -113,7 +116,7 @@ def test_classes_to_compare_are_named_or_numbered(tiny, capsys):
 def test_a_class_with_a_comma_in_its_name_can_be_compared(monkeypatch, capsys):
     monkeypatch.setattr(commands, "load_model", lambda _: tiny_model("tiny", ["ant, Formica", "bee"]))
     with pytest.raises(SystemExit):
-        main(["compare", *FEW, "--missing", "grey", "--targets", "ant, Formica"])
+        main(["compare", *FEW, "--removals", "grey", "--targets", "ant, Formica"])
     _, line, _, _ = capsys.readouterr().out.splitlines()
     assert line.startswith("ant, Formica ")
 
@@ -121,7 +124,7 @@ def test_a_class_with_a_comma_in_its_name_can_be_compared(monkeypatch, capsys):
 def test_a_class_that_is_left_out_is_told(tiny, monkeypatch, capsys):
     monkeypatch.setattr("captum_layermask.explain.comparison.LEAST_PROBABILITY", 1.0)
     with pytest.raises(SystemExit):
-        main(["compare", *FEW, "--missing", "grey"])
+        main(["compare", *FEW, "--removals", "grey"])
     printed = capsys.readouterr()
     assert len(printed.out.splitlines()) == 1 + 1 + 2
     (told,) = [line for line in printed.err.splitlines() if line.startswith("left out ")]
@@ -131,7 +134,7 @@ def test_a_class_that_is_left_out_is_told(tiny, monkeypatch, capsys):
 def test_the_figures_of_an_experiment_say_how_they_were_made(capsys, monkeypatch, folder):
     images = class_folders(folder / "images", 2)
     monkeypatch.setattr("captum_layermask.models.pretrained.load_model", lambda name: small_model())
-    few = ["--missing", "grey", "--segments", "grid", "--n-segments", "9", "--n-samples", "12"]
+    few = ["--removals", "grey", "--segmentations", "grid", "--n-segments", "9", "--n-samples", "12"]
     few += ["--top", "2", "--mosaics", "0", "--seed", "4"]
     with pytest.raises(SystemExit) as caught:
         main(["evaluate", "lime", "--data", str(images), "--out", "out", *few])

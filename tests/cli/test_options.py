@@ -10,7 +10,7 @@ from command_line import FEW
 
 from captum_layermask import REMOVALS, names
 from captum_layermask.__main__ import main
-from captum_layermask.explain.segments import SEGMENTERS
+from captum_layermask.explain.segments import SEGMENTATIONS
 from captum_layermask.models.images import example_image
 
 pytestmark = pytest.mark.usefixtures("folder")
@@ -42,8 +42,8 @@ WRONG = [
     ["compare", "-o", "other.png"],
     [*EVALUATE, "out", "--threads", "100000"],
     [*EVALUATE, "out", "--seed", str(2**64)],
-    [*EVALUATE, "out", "--segments", "squares"],
-    [*EVALUATE, "out", "--missing", "layer,gray"],
+    [*EVALUATE, "out", "--segmentations", "squares"],
+    [*EVALUATE, "out", "--removals", "layer,gray"],
     [*EVALUATE, "out", "--orders", "randon"],
     [*EVALUATE, "out", "--limit", "0"],
     [*EVALUATE, "out", "--saliency", "absent"],
@@ -77,13 +77,13 @@ def test_help_and_wrong_options_import_nothing_heavy(folder):
 
 def test_the_names_that_are_known_without_imports_are_all_there_are():
     assert tuple(REMOVALS) == names.REMOVAL_NAMES
-    assert tuple(SEGMENTERS) == names.SEGMENTER_NAMES
+    assert tuple(SEGMENTATIONS) == names.SEGMENTATION_NAMES
 
 
-def test_a_way_of_ones_own_can_be_named(tiny, monkeypatch, capsys):
+def test_a_removal_of_ones_own_can_be_named(tiny, monkeypatch, capsys):
     monkeypatch.setitem(REMOVALS, "own", REMOVALS["black"])
     with pytest.raises(SystemExit) as caught:
-        main(["compare", *FEW, "--missing", "own,grey"])
+        main(["compare", *FEW, "--removals", "own,grey"])
     assert not caught.value.code
     assert "compared own, grey" in capsys.readouterr().out
 

@@ -73,8 +73,8 @@ def test_ctrl_c_while_modules_are_imported_is_a_word_and_exit_code_130(module):
 def test_ctrl_c_in_an_experiment_keeps_what_was_recorded(capsys, monkeypatch, folder):
     images = class_folders(folder / "images")
     monkeypatch.setattr("captum_layermask.models.pretrained.load_model", lambda name: small_model())
-    few = ["--segments", "grid", "--n-segments", "9", "--fractions", "3", "--orders", "random"]
-    line = ["evaluate", "curves", "--data", str(images), "--out", "out", "--missing", "grey", *few]
+    few = ["--segmentations", "grid", "--n-segments", "9", "--fractions", "3", "--orders", "random"]
+    line = ["evaluate", "curves", "--data", str(images), "--out", "out", "--removals", "grey", *few]
     work, calls = Curves.work, iter(range(100))
 
     def interrupted(self, opened, unit):

@@ -35,7 +35,7 @@ def test_a_statistic_of_many_numbers_equals_many_statistics():
     assert together.low[1, 2] == pytest.approx(alone.low, rel=1e-12)
 
 
-def test_the_same_seed_gives_the_same_interval_and_pairs_the_ways():
+def test_the_same_seed_gives_the_same_interval_and_pairs_the_removals():
     before = np.random.default_rng(0).random(100)
     after = before + 0.125
     assert str(bootstrap(mean(before), 100)) == str(bootstrap(mean(before), 100))

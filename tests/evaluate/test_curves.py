@@ -25,7 +25,7 @@ from captum_layermask.evaluate.data.dataset import find_images
 from captum_layermask.evaluate.report import bootstrap
 from captum_layermask.evaluate.report.report import markdown
 from captum_layermask.evaluate.run import run
-from captum_layermask.explain.segments import SEGMENTERS
+from captum_layermask.explain.segments import SEGMENTATIONS
 from captum_layermask.metrics.wordnet import wu_palmer
 
 FEW = {"n_segments": 16, "fractions": 5}
@@ -43,7 +43,7 @@ def order_of(experiment, image, segmentation, order):
     return [places.index(place) for place in range(len(places))]
 
 
-def by_hand(model, pixels, segments, order, way, fractions, seed):
+def by_hand(model, pixels, segments, order, removal, fractions, seed):
     """Prediction and whether the sample vanished for each fraction, one image at a time."""
     answers = []
     for step in range(fractions):
@@ -52,7 +52,7 @@ def by_hand(model, pixels, segments, order, way, fractions, seed):
         for id_ in order[:count]:
             visible[segments[0, 0] == id_] = False
         setting = {"colors": model.colors, "reference": pixels, "segments": segments, "seed": seed}
-        forward = make_forward(way, model.network, **setting)
+        forward = make_forward(removal, model.network, **setting)
         with torch.no_grad():
             logits = forward(pixels, mask=visible)
         vanished = getattr(forward, "vanished", None)
@@ -61,36 +61,36 @@ def by_hand(model, pixels, segments, order, way, fractions, seed):
 
 
 @pytest.mark.filterwarnings("ignore::captum_layermask.VanishedWarning")
-@pytest.mark.parametrize("segmentation", SEGMENTERS)
+@pytest.mark.parametrize("segmentation", SEGMENTATIONS)
 def test_the_records_of_a_unit_equal_a_slow_loop(data, segmentation):
-    ways = ["layer", "grey", "black", "uniform-noise", "neighbor", "blur", "segment-mean"]
+    removals = ["layer", "grey", "black", "uniform-noise", "neighbor", "blur", "segment-mean"]
     model = small_model()
-    experiment = Curves(model, data, missing=ways, segments=[segmentation], seed=3, **FEW)
+    experiment = Curves(model, data, removals=removals, segmentations=[segmentation], seed=3, **FEW)
     image = data.images[1]
     opened = experiment.open(image)
     predictions = set()
     pixels = data.pixels(image, model.preprocess)
-    segments = SEGMENTERS[segmentation](pixels, n_segments=16)
+    segments = SEGMENTATIONS[segmentation](pixels, n_segments=16)
     for unit in experiment.units(image):
-        name, order, way = unit.split("/")
+        name, order, removal = unit.split("/")
         places = order_of(experiment, image, segmentation, order)
-        expected = by_hand(model, pixels, segments, places, way, 5, seed=3)
+        expected = by_hand(model, pixels, segments, places, removal, 5, seed=3)
         records = experiment.work(opened, unit)
         assert name == segmentation
         assert [(record["predicted"], record["vanished"]) for record in records] == expected, unit
         for step, record in enumerate(records):
-            constant = {key: record[key] for key in ("segmentation", "order", "way", "label", "segments")}
+            constant = {key: record[key] for key in ("segmentation", "order", "removal", "label", "segments")}
             assert constant == {
                 "segmentation": segmentation,
                 "order": order,
-                "way": way,
+                "removal": removal,
                 "label": 1,
                 "segments": int(segments.max()) + 1,
             }
             assert record["fraction"] == step / 4
         predictions.update(record["predicted"] for record in records)
     assert len(predictions) > 1
-    assert len(experiment.units(image)) == 3 * len(ways)
+    assert len(experiment.units(image)) == 3 * len(removals)
 
 
 @pytest.mark.filterwarnings("ignore::captum_layermask.VanishedWarning")
@@ -98,14 +98,14 @@ def test_vanished_samples_are_recorded(data):
     network = nn.Sequential(nn.Conv2d(3, 6, 1, stride=24), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     model = small_model(network=network.eval())
     experiment = Curves(
-        model, data, missing=["layer-paper", "grey"], segments=["grid"], n_segments=256, fractions=9
+        model, data, removals=["layer-paper", "grey"], segmentations=["grid"], n_segments=256, fractions=9
     )
     image = data.images[0]
     opened = experiment.open(image)
     segments, order = opened.segments["grid"], order_of(experiment, image, "grid", "random")
     vanished = {
-        way: [record["vanished"] for record in experiment.work(opened, f"grid/random/{way}")]
-        for way in ("layer-paper", "grey")
+        removal: [record["vanished"] for record in experiment.work(opened, f"grid/random/{removal}")]
+        for removal in ("layer-paper", "grey")
     }
     expected = by_hand(model, opened.pixels, segments, order, "layer-paper", 9, seed=0)
     assert vanished["layer-paper"] == [gone for _, gone in expected]
@@ -124,21 +124,21 @@ def test_segments_and_orders_depend_on_the_seed_alone(data):
     for state, seed in [(0, 7), (1, 7), (0, 8)]:
         torch.manual_seed(state)
         np.random.seed(state)
-        experiment = Curves(small_model(), data, missing=["grey"], seed=seed, **FEW)
+        experiment = Curves(small_model(), data, removals=["grey"], seed=seed, **FEW)
         for other in data.images[: state * 2]:
             experiment.open(other)
-        for segmentation in SEGMENTERS:
+        for segmentation in SEGMENTATIONS:
             for order in ORDERS:
                 found = order_of(experiment, image, segmentation, order)
                 orders[state, seed, segmentation, order] = found
                 assert sorted(found) == list(range(len(found)))
-    for segmentation in SEGMENTERS:
+    for segmentation in SEGMENTATIONS:
         for order in ORDERS:
             first, again, other = (orders[key] for key in orders if key[2:] == (segmentation, order))
             assert first == again
             assert (first == other) == (order != "random")
     assert orders[0, 7, "grid", "random"] != order_of(
-        Curves(small_model(), data, missing=["grey"], seed=7, **FEW), data.images[0], "grid", "random"
+        Curves(small_model(), data, removals=["grey"], seed=7, **FEW), data.images[0], "grid", "random"
     )
 
 
@@ -170,7 +170,7 @@ def test_maps_of_a_folder_decide_the_order(data, tmp_path):
     for image, saliency in values.items():
         np.save(tmp_path / "maps" / f"{image.split('/')[1][:-4]}.npy", saliency)
     with_maps = find_images(data.folder, CLASSES, saliency=tmp_path / "maps")
-    experiment = Curves(small_model(), with_maps, missing=["grey"], segments=["grid"], **FEW)
+    experiment = Curves(small_model(), with_maps, removals=["grey"], segmentations=["grid"], **FEW)
     assert experiment.settings["saliency"] == "maps"
     image = data.images[3]
     squares = values[image].reshape(4, 12, 4, 12).sum((1, 3), dtype=np.float64).flatten()
@@ -181,7 +181,7 @@ def test_maps_of_a_folder_decide_the_order(data, tmp_path):
 
 def test_without_maps_the_gradient_of_the_true_class_decides(data):
     model = small_model()
-    experiment = Curves(model, data, missing=["grey"], segments=["grid"], **FEW)
+    experiment = Curves(model, data, removals=["grey"], segmentations=["grid"], **FEW)
     assert experiment.settings["saliency"] == "gradient"
     image = data.images[1]
     pixels = data.pixels(image, model.preprocess).requires_grad_()
@@ -191,12 +191,12 @@ def test_without_maps_the_gradient_of_the_true_class_decides(data):
     assert order_of(experiment, image, "grid", "most-salient") == expected
     assert all(parameter.grad is not None for parameter in model.model.parameters())
     fresh = small_model()
-    Curves(fresh, data, missing=["grey"], segments=["grid"], **FEW).open(image)
+    Curves(fresh, data, removals=["grey"], segmentations=["grid"], **FEW).open(image)
     assert all(parameter.grad is None for parameter in fresh.model.parameters())
 
 
 def test_no_saliency_is_computed_that_no_order_asks_for(data, monkeypatch):
-    experiment = Curves(small_model(), data, missing=["grey"], orders=["random"], **FEW)
+    experiment = Curves(small_model(), data, removals=["grey"], orders=["random"], **FEW)
     monkeypatch.setattr("captum.attr.Saliency.attribute", None)
     experiment.open(data.images[0])
     assert experiment.settings["saliency"] == "none"
@@ -207,7 +207,7 @@ def test_each_unit_is_one_batch_of_one_shape(data):
     network = small_classifier(len(CLASSES))
     network[0].register_forward_hook(lambda module, inputs, output: shapes.append(tuple(inputs[0].shape)))
     experiment = Curves(
-        small_model(network=network), data, missing=["grey", "black"], orders=["random"], **FEW
+        small_model(network=network), data, removals=["grey", "black"], orders=["random"], **FEW
     )
     opened = experiment.open(data.images[0])
     for unit in experiment.units(data.images[0]):
@@ -218,12 +218,12 @@ def test_each_unit_is_one_batch_of_one_shape(data):
 @pytest.mark.parametrize(
     ("options", "error", "what"),
     [
-        ({"missing": ["gray"]}, UnknownNameError, "did you mean 'grey'"),
-        ({"segments": ["grit"]}, UnknownNameError, "did you mean 'grid'"),
+        ({"removals": ["gray"]}, UnknownNameError, "did you mean 'grey'"),
+        ({"segmentations": ["grit"]}, UnknownNameError, "did you mean 'grid'"),
         ({"orders": ["most-saliant"]}, UnknownNameError, "did you mean 'most-salient'"),
         ({"fractions": 1}, InputError, "fractions is 1"),
         ({"n_segments": 0}, InputError, "segments is 0"),
-        ({"missing": ["drop-tokens"]}, InputError, "transformer"),
+        ({"removals": ["drop-tokens"]}, InputError, "transformer"),
     ],
 )
 def test_experiments_that_make_no_sense(data, options, error, what):
@@ -233,7 +233,7 @@ def test_experiments_that_make_no_sense(data, options, error, what):
 
 def test_a_network_with_other_classes_than_names_is_refused(data):
     model = small_model(network=small_classifier(9))
-    experiment = Curves(model, data, missing=["grey"], orders=["random"], **FEW)
+    experiment = Curves(model, data, removals=["grey"], orders=["random"], **FEW)
     with pytest.raises(InputError, match=r"returned \(5, 9\) for 5 images and 6 class names"):
         experiment.work(experiment.open(data.images[0]), "grid/random/grey")
 
@@ -253,7 +253,7 @@ def tables_of(report):
             for row in table.rows
         }
         for table in report.tables
-        if table.header[0] in ("missing", "above")
+        if table.header[0] in ("removal", "above")
     }
 
 
@@ -266,9 +266,9 @@ def thousand(tmp_path_factory):
     model = small_model([f"class {index}" for index in range(1000)])
     experiment = Curves(
         model,
-        find_images(folder / "data", model.categories),
-        missing=["grey", "layer", "blur"],
-        segments=["grid", "quickshift"],
+        find_images(folder / "data", model.class_names),
+        removals=["grey", "layer", "blur"],
+        segmentations=["grid", "quickshift"],
         orders=["random", "least-salient"],
         **FEW,
     )
@@ -287,11 +287,11 @@ def test_the_tables_hold_what_the_records_say(thousand):
     tables = tables_of(report)
     curves = {}
     for row in records.to_pylist():
-        key = row["way"], row["segmentation"], row["order"]
+        key = row["removal"], row["segmentation"], row["order"]
         curves.setdefault(key, {}).setdefault(row["fraction"], []).append(row)
     names = {"grid": "squares", "quickshift": "quickshift"}
     averages = {}
-    for (way, segmentation, order), curve in curves.items():
+    for (removal, segmentation, order), curve in curves.items():
         intact = {row["image"]: row["predicted"] for row in curve[0]}
         metrics = {"Accuracy": [], "Class entropy": [], "WordNet similarity": [], "Unchanged predictions": []}
         for rows in curve.values():
@@ -305,10 +305,10 @@ def test_the_tables_hold_what_the_records_say(thousand):
             metrics["Unchanged predictions"].append(
                 np.mean([row["predicted"] == intact[row["image"]] for row in rows])
             )
-        title = REMOVALS[way].title + (" (sees hidden pixels)" if way == "blur" else "")
+        title = REMOVALS[removal].title + (" (sees hidden pixels)" if removal == "blur" else "")
         for name, values in metrics.items():
             cell = tables[f"{name}: area under the curve"][title][f"{names[segmentation]}, {ORDERS[order]}"]
-            assert cell == pytest.approx(area(values), abs=6e-4), (name, way)
+            assert cell == pytest.approx(area(values), abs=6e-4), (name, removal)
             averages.setdefault((title, name), []).append(area(values))
     for (title, name), areas in averages.items():
         cell = tables["Areas under the curves, averaged"][title][name]
@@ -316,10 +316,10 @@ def test_the_tables_hold_what_the_records_say(thousand):
         assert len(areas) == 4
     lead = tables["Accuracy: lead of layer masking"]
     accuracy = tables["Accuracy: area under the curve"]
-    for way in ("grey", "blur (sees hidden pixels)"):
+    for removal in ("grey", "blur (sees hidden pixels)"):
         for column in ("squares, random", "quickshift, least salient first"):
-            difference = accuracy["layer masking"][column] - accuracy[way][column]
-            assert lead[way][column] == pytest.approx(difference, abs=1.5e-3)
+            difference = accuracy["layer masking"][column] - accuracy[removal][column]
+            assert lead[removal][column] == pytest.approx(difference, abs=1.5e-3)
 
 
 def test_intervals_hold_their_values(thousand, monkeypatch):
@@ -348,7 +348,7 @@ def test_the_interval_of_an_entropy_holds_it_where_every_image_has_its_own_predi
 def test_the_accuracies_of_each_fraction(thousand):
     experiment, records = thousand
     table = next(t for t in experiment.report(records).tables if t.title == "Accuracy at each fraction")
-    assert table.header == ("segments", "order", "missing", "0", "0.25", "0.5", "0.75", "1", "vanished")
+    assert table.header == ("segments", "order", "removal", "0", "0.25", "0.5", "0.75", "1", "vanished")
     assert len(table.rows) == 12
     for segments, order, missing, *cells, vanished in table.rows:
         rows = [
@@ -356,8 +356,8 @@ def test_the_accuracies_of_each_fraction(thousand):
             for row in records.to_pylist()
             if ({"grid": "squares"}.get(row["segmentation"], row["segmentation"]), ORDERS[row["order"]])
             == (segments, order)
-            and missing.startswith(REMOVALS[row["way"]].title)
-            and (row["way"] != "blur" or "hidden" in missing)
+            and missing.startswith(REMOVALS[row["removal"]].title)
+            and (row["removal"] != "blur" or "hidden" in missing)
         ]
         assert len(rows) == 25
         for step, cell in enumerate(cells):
@@ -370,7 +370,7 @@ def test_columns_follow_the_paper_and_rows_the_user(thousand):
     experiment, records = thousand
     table = experiment.report(records).tables[0]
     assert table.header == (
-        "missing",
+        "removal",
         "quickshift, random",
         "quickshift, least salient first",
         "squares, random",
@@ -383,7 +383,7 @@ def test_columns_follow_the_paper_and_rows_the_user(thousand):
 def test_every_table_tells_what_vanished(thousand):
     experiment, records = thousand
     rows = records.to_pylist()
-    marked = [row | {"vanished": row["way"] == "layer" and row["fraction"] == 0.75} for row in rows]
+    marked = [row | {"vanished": row["removal"] == "layer" and row["fraction"] == 0.75} for row in rows]
     report = experiment.report(type(records).from_pylist(marked, schema=records.schema))
     for table in report.tables[:-1]:
         assert table.header[-1] == "vanished"
@@ -396,7 +396,7 @@ def test_the_report_says_where_layer_masking_does_not_lead(thousand):
     experiment, records = thousand
     rows = records.to_pylist()
     for row in rows:
-        ahead = row["way"] == "layer" and (row["segmentation"], row["order"]) != ("grid", "random")
+        ahead = row["removal"] == "layer" and (row["segmentation"], row["order"]) != ("grid", "random")
         row["predicted"] = row["label"] if ahead else 3
     summary = experiment.report(type(records).from_pylist(rows, schema=records.schema)).summary
     assert "leads the other ways in 6 of 8 cases; it does not lead grey (squares, random, +0.000" in summary
@@ -444,7 +444,7 @@ def test_the_examples_show_what_is_left(thousand):
 
 
 def test_wordnet_similarity_is_for_imagenets_classes(data, tmp_path):
-    experiment = Curves(small_model(), data, missing=["grey"], orders=["random"], fractions=2)
+    experiment = Curves(small_model(), data, removals=["grey"], orders=["random"], fractions=2)
     report = experiment.report(run(experiment, tmp_path / "out", show_progress=False).records)
     absent = {table.title: table.caption for table in report.tables if not table.header}
     assert absent == {
@@ -463,7 +463,7 @@ def test_few_images_have_no_intervals(thousand):
 
 
 def test_an_image_that_was_damaged_since_leaves_a_report_with_another_example(data, tmp_path):
-    experiment = Curves(small_model(), data, missing=["grey"], orders=["random"], segments=["grid"])
+    experiment = Curves(small_model(), data, removals=["grey"], orders=["random"], segmentations=["grid"])
     records = run(experiment, tmp_path / "out", show_progress=False).records
     first, second, *others = data.images
     (data.folder / first).write_bytes(b"damaged")
@@ -483,7 +483,9 @@ def test_old_tables_are_not_those_of_other_weights_or_inputs(data, tmp_path, cha
 
     def experiment():
         images = find_images(data.folder, CLASSES)
-        return Curves(model, images, missing=["grey"], orders=["random"], segments=["grid"], fractions=2)
+        return Curves(
+            model, images, removals=["grey"], orders=["random"], segmentations=["grid"], fractions=2
+        )
 
     model = small_model()
     run(experiment(), tmp_path / "out", show_progress=False)
@@ -508,7 +510,7 @@ def small(monkeypatch):
 
 
 def command(*options):
-    few = ["--segments", "grid", "--n-segments", "16", "--fractions", "3", "--orders", "random"]
+    few = ["--segmentations", "grid", "--n-segments", "16", "--fractions", "3", "--orders", "random"]
     with pytest.raises(SystemExit) as caught:
         main(["evaluate", "curves", *few, *map(str, options)])
     return caught.value.code or 0
@@ -516,7 +518,7 @@ def command(*options):
 
 def test_the_command_writes_a_folder_and_prints_the_tables(small, data, tmp_path, capsys):
     out = tmp_path / "out"
-    assert command("--data", data.folder, "--out", out, "--missing", "layer,grey", "--limit", 3) == 0
+    assert command("--data", data.folder, "--out", out, "--removals", "layer,grey", "--limit", 3) == 0
     assert {path.name for path in out.iterdir()} == {
         "figures",
         "records",
@@ -541,7 +543,7 @@ def test_the_command_writes_a_folder_and_prints_the_tables(small, data, tmp_path
     spent = about["facts"]["this start"]
     assert 0 < spent["forward_seconds"] < spent["loop_seconds"]
     assert spent["units"] == 6
-    assert command("--data", data.folder, "--out", out, "--missing", "layer,grey", "--limit", 3) == 0
+    assert command("--data", data.folder, "--out", out, "--removals", "layer,grey", "--limit", 3) == 0
     assert "all was recorded before" in capsys.readouterr().out
 
 
@@ -555,14 +557,23 @@ def test_the_options_reach_the_experiment(small, data, tmp_path, monkeypatch):
     monkeypatch.setattr("captum_layermask.evaluate.curves.experiment.Curves", spy)
     monkeypatch.setattr(torch, "set_num_threads", lambda threads: seen.update(threads=threads))
     maps = save_pictures(tmp_path / "maps", ["00.png"])
-    options = ["--data", data.folder, "--out", "o", "--missing", "blur, layer,blur", "--segments", "slic"]
+    options = [
+        "--data",
+        data.folder,
+        "--out",
+        "o",
+        "--removals",
+        "blur, layer,blur",
+        "--segmentations",
+        "slic",
+    ]
     options += ["--orders", "least-salient,random", "--fractions", 6, "--seed", 9, "--n-segments", 30]
     (tmp_path / "labels.txt").write_text(f"{data.images[0]} fox")
     options += ["--labels", tmp_path / "labels.txt"]
     assert command(*options, "--threads", 2, "--limit", 1, "--saliency", maps) == 2
     assert seen == {
-        "missing": ["blur", "layer"],
-        "segments": ["slic"],
+        "removals": ["blur", "layer"],
+        "segmentations": ["slic"],
         "orders": ["least-salient", "random"],
         "fractions": 6,
         "n_segments": 30,
@@ -579,7 +590,7 @@ def test_corrupt_images_do_not_end_the_run(small, data, tmp_path, capsys):
         whole = (data.folder / image).read_bytes()
         (data.folder / image).write_bytes(whole[: len(whole) // 2])
     Image.new("RGB", (1, 1)).save(data.folder / data.images[2])
-    options = ["--data", data.folder, "--out", tmp_path / "out", "--missing", "grey"]
+    options = ["--data", data.folder, "--out", tmp_path / "out", "--removals", "grey"]
     assert command(*options) == 0
     printed = capsys.readouterr()
     assert f"left out 2 of 4, which left_out.parquet lists, first {data.images[0]}" in printed.err
@@ -601,7 +612,7 @@ def test_names_that_are_no_text_do_not_end_the_run(small, data, tmp_path, capsys
     (data.folder / data.images[1]).rename(data.folder / "bee" / f"{odd}.png")
     (data.folder / "bee" / f"{odd}.png").write_bytes(b"broken")
     out = tmp_path / odd
-    assert command("--data", data.folder, "--out", out, "--missing", "grey") == 0
+    assert command("--data", data.folder, "--out", out, "--removals", "grey") == 0
     printed = capsys.readouterr()
     assert "3 images; " in printed.out
     assert "first bee/\\xe9.png: cannot read" in printed.err
@@ -611,9 +622,9 @@ def test_names_that_are_no_text_do_not_end_the_run(small, data, tmp_path, capsys
 @pytest.mark.parametrize(
     ("options", "what"),
     [
-        (["--missing", "gray"], "did you mean 'grey'"),
-        (["--missing", "grey,"], "unknown way of removing ''"),
-        (["--segments", "squares"], "unknown segmentation 'squares'"),
+        (["--removals", "gray"], "did you mean 'grey'"),
+        (["--removals", "grey,"], "unknown way of removing ''"),
+        (["--segmentations", "squares"], "unknown segmentation 'squares'"),
         (["--orders", "randon"], "did you mean 'random'"),
         (["--fractions", "1"], "fractions is 1"),
         (["--limit", "0"], "limit is 0"),
@@ -636,10 +647,10 @@ def test_what_makes_no_sense_is_one_sentence_and_nothing_is_written(
 
 
 def test_a_folder_of_other_settings_and_one_without_a_readable_image(small, data, tmp_path, capsys):
-    options = ["--data", data.folder, "--out", tmp_path / "out", "--missing"]
+    options = ["--data", data.folder, "--out", tmp_path / "out", "--removals"]
     assert command(*options, "grey") == 0
     assert command(*options, "black") == 2
-    assert 'missing = ["grey"], and this one has ["black"]' in capsys.readouterr().err
+    assert 'removals = ["grey"], and this one has ["black"]' in capsys.readouterr().err
     for image in data.images:
         (data.folder / image).write_bytes(b"")
     options[3] = tmp_path / "none"
@@ -665,8 +676,8 @@ def test_help_shows_the_options(capsys, monkeypatch):
     for option in (
         "--data",
         "--out",
-        "--missing",
-        "--segments",
+        "--removals",
+        "--segmentations",
         "--orders",
         "--saliency",
         "--limit",

@@ -63,14 +63,14 @@ ARRAYS = {
 COLUMNS = {
     "image": pa.string(),
     "unit": pa.string(),
-    "way": pa.dictionary(pa.int32(), pa.string()),
+    "removal": pa.dictionary(pa.int32(), pa.string()),
     "label": pa.int32(),
     "vanished": pa.bool_(),
     "alignment": pa.float64(),
     "importance": pa.list_(pa.float64()),
 }
 SCHEMA = pa.schema(list(COLUMNS.items()))
-ROW = {"way": "layer", "label": 0, "vanished": False, "alignment": 1 / 7, "importance": [1.0, 2.0]}
+ROW = {"removal": "layer", "label": 0, "vanished": False, "alignment": 1 / 7, "importance": [1.0, 2.0]}
 KINDS = [*PICTURES, *ARRAYS, "Parquet"]
 
 

@@ -460,7 +460,7 @@ def test_a_map_of_the_size_of_the_input_is_taken_as_it_is(maps):
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".png"])
-def test_a_map_of_the_size_of_the_image_goes_the_way_of_the_image(maps, suffix):
+def test_a_map_of_the_size_of_the_image_goes_the_removal_of_the_image(maps, suffix):
     values = np.asarray(picture(5).convert("L"))
     seen = maps(values if suffix == ".png" else values * (0.25 / values.max()), suffix)
     expected = small_model().preprocess(Image.fromarray(values))[:, :1]

@@ -89,7 +89,7 @@ def test_the_settings_of_a_model_tell_models_of_one_name_apart():
     for key, changes in {
         "network": {"model": other_weights},
         "preprocess": {"preprocess": other_crop},
-        "classes": {"categories": CLASSES[::-1]},
+        "classes": {"class_names": CLASSES[::-1]},
     }.items():
         assert {k for k, v in settings(**changes).items() if v != usual[k]} == {key}
     normalized = settings(normalize=Normalize([0.4, 0.5, 0.6], [0.2, 0.25, 0.31]))

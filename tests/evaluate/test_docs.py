@@ -50,4 +50,4 @@ def test_the_commands_have_their_options():
     everywhere = set.union(*options.values()) | {"--help", "--nproc-per-node"}
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", TEXT)) <= everywhere
     shared = set.intersection(*options.values())
-    assert {"--model", "--missing", "--seed", "--limit", "--threads", "--data", "--out"} <= shared
+    assert {"--model", "--removals", "--seed", "--limit", "--threads", "--data", "--out"} <= shared

@@ -17,13 +17,13 @@ from captum_layermask.evaluate.report.figures import (
     plot_pictures,
     plot_shape,
     remaining_picture,
-    way_color,
+    removal_color,
 )
 from captum_layermask.plots.explanation import DIVERGING, FOR
 from captum_layermask.text import shortened
 
 FRACTIONS = [0.0, 0.5, 1.0]
-WAYS = ("layer", "grey", "black")
+DEFAULT_REMOVALS = ("layer", "grey", "black")
 
 
 def falling(by):
@@ -32,18 +32,18 @@ def falling(by):
 
 
 def curves(metrics=("accuracy", "class entropy (nats)", "WordNet similarity", "unchanged predictions")):
-    lines = {way: falling(by) for way, by in zip(WAYS, (0.3, 0.5, 0.7), strict=True)}
+    lines = {removal: falling(by) for removal, by in zip(DEFAULT_REMOVALS, (0.3, 0.5, 0.7), strict=True)}
     return plot_curves(FRACTIONS, dict.fromkeys(metrics, lines), "Four metrics.")
 
 
-def test_a_colour_belongs_to_each_way():
-    colors = [way_color(way) for way in REMOVALS]
+def test_a_colour_belongs_to_each_removal():
+    colors = [removal_color(removal) for removal in REMOVALS]
     assert len(set(colors)) == len(REMOVALS)
     assert all(to_hex(to_rgb(color)) == color for color in colors)
-    assert way_color("a way of one's own") == way_color("another")
+    assert removal_color("a way of one's own") == removal_color("another")
 
 
-def test_curves_have_a_panel_for_each_metric_and_a_line_for_each_way():
+def test_curves_have_a_panel_for_each_metric_and_a_line_for_each_removal():
     figure = curves()
     panels = [axes for axes in figure.axes if axes.get_visible()]
     assert [axes.get_title(loc="left") for axes in panels] == [
@@ -54,18 +54,18 @@ def test_curves_have_a_panel_for_each_metric_and_a_line_for_each_way():
     ]
     for axes in panels:
         drawn = {line.get_color(): line.get_ydata() for line in axes.lines if len(line.get_ydata())}
-        assert set(drawn) == {way_color(way) for way in WAYS}
-        np.testing.assert_allclose(drawn[way_color("grey")], [0.9, 0.65, 0.4])
+        assert set(drawn) == {removal_color(removal) for removal in DEFAULT_REMOVALS}
+        np.testing.assert_allclose(drawn[removal_color("grey")], [0.9, 0.65, 0.4])
         bands = {to_hex(band.get_facecolor()[0]): band.get_paths()[0] for band in axes.collections}
-        extent = bands[way_color("grey")].get_extents()
+        extent = bands[removal_color("grey")].get_extents()
         assert (extent.y0, extent.y1) == pytest.approx((0.35, 0.95))
 
 
 def test_layer_masking_stands_out():
     widths = {line.get_color(): line.get_linewidth() for line in curves().axes[0].lines}
-    assert widths.pop(way_color("layer")) > 1.5 * max(widths.values())
+    assert widths.pop(removal_color("layer")) > 1.5 * max(widths.values())
     dashes = [line.get_linestyle() for line in curves().axes[0].lines if len(line.get_ydata())]
-    assert len(set(dashes)) == len(WAYS)
+    assert len(set(dashes)) == len(DEFAULT_REMOVALS)
 
 
 @pytest.mark.parametrize("metrics", [("accuracy",), ("accuracy", "entropy", "similarity")])
@@ -74,7 +74,7 @@ def test_panels_that_are_not_needed_are_not_shown(metrics):
 
 
 def test_curves_can_be_read():
-    lines = {way: falling(0.5) for way in REMOVALS}
+    lines = {removal: falling(0.5) for removal in REMOVALS}
     assert_readable(plot_curves(FRACTIONS, {"accuracy": lines, "class entropy (nats)": lines}, ""))
     assert curves().get_label() == "Four metrics."
 
@@ -84,13 +84,13 @@ def shapes(classes):
 
 
 def test_shape_has_a_dark_and_a_pale_bar_and_their_difference():
-    figure = plot_shape(shapes(["average", "sunglasses"]), "Shape.", ways=WAYS)
+    figure = plot_shape(shapes(["average", "sunglasses"]), "Shape.", removals=DEFAULT_REMOVALS)
     (axes,) = figure.axes
     assert [label.get_text() for label in axes.get_xticklabels()] == ["average", "sunglasses"]
     bars = [
         (round(bar.get_height(), 2), to_hex(bar.get_facecolor(), keep_alpha=True)) for bar in axes.patches
     ]
-    layer, grey = way_color("layer"), way_color("grey")
+    layer, grey = removal_color("layer"), removal_color("grey")
     of_a_class = [(0.25, f"{layer}ff"), (0.75, f"{layer}55"), (0.5, f"{grey}ff"), (0.25, f"{grey}55")]
     assert bars == of_a_class * 2
     assert [text.get_text() for text in axes.texts] == ["+0.50", "−0.25"] * 2
@@ -98,10 +98,10 @@ def test_shape_has_a_dark_and_a_pale_bar_and_their_difference():
 
 def test_many_classes_take_several_rows_and_can_be_read():
     names = [f"class number {i} with a longer name" for i in range(23)]
-    figure = plot_shape(shapes(names), "", ways=WAYS)
+    figure = plot_shape(shapes(names), "", removals=DEFAULT_REMOVALS)
     assert len(figure.axes) == 3
     assert sum(len(axes.get_xticklabels()) for axes in figure.axes) == 23
-    assert_readable(plot_shape(shapes(names[:9]), "", ways=WAYS))
+    assert_readable(plot_shape(shapes(names[:9]), "", removals=DEFAULT_REMOVALS))
 
 
 def test_pictures_stand_in_a_grid():
@@ -121,12 +121,12 @@ def test_what_remains_is_what_the_network_sees():
     original = pixels[0].permute(1, 2, 0).double().numpy()
     network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
     colors = Colors([0.25, 0.5, 0.75], [1.0] * 3, normalized=False)
-    for way in ("layer", "grey"):
-        picture = remaining_picture(make_forward(way, network, colors=colors), pixels, visible)
+    for removal in ("layer", "grey"):
+        picture = remaining_picture(make_forward(removal, network, colors=colors), pixels, visible)
         assert picture.shape == (16, 16, 3)
         assert np.array_equal(picture[:, 8:], original[:, 8:])
         hole = picture[:, :8].reshape(-1, 3)
-        if way == "grey":
+        if removal == "grey":
             assert np.array_equal(hole, np.tile([0.25, 0.5, 0.75], (128, 1)))
         else:
             assert hole.min() == pytest.approx(0.85)
@@ -145,7 +145,7 @@ def test_an_explanation_has_the_colours_of_all_attributions():
 
 @pytest.mark.parametrize("name", ["a$b$", r"$\frac{$", "two\nlines"])
 def test_a_class_may_be_called_anything(name):
-    figure = plot_shape(shapes(["average", name]), "Shape.", ways=WAYS)
+    figure = plot_shape(shapes(["average", name]), "Shape.", removals=DEFAULT_REMOVALS)
     assert_readable(figure)
     assert " ".join(figure.axes[0].get_xticklabels()[1].get_text().split()) == shortened(name, 40)
     assert_readable(plot_pictures({name: [np.zeros((2, 2, 3))]}, [name], name))

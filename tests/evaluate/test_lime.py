@@ -22,15 +22,15 @@ from captum_layermask.evaluate.data.dataset import find_images
 from captum_layermask.evaluate.lime.experiment import Lime
 from captum_layermask.evaluate.lime.mosaics import Candidate, choose_cells, mosaic
 from captum_layermask.evaluate.lime.report import WHOLE, Results
-from captum_layermask.evaluate.report.figures import way_color
+from captum_layermask.evaluate.report.figures import removal_color
 from captum_layermask.evaluate.report.report import write_report
 from captum_layermask.evaluate.run import run
-from captum_layermask.explain.segments import SEGMENTERS
+from captum_layermask.explain.segments import SEGMENTATIONS
 from captum_layermask.removals.fills import ColorFilledForward
 
 PAINT = (0.7, 0.3, 0.4)
 GREENISH = (0.4, 0.55, 0.4)
-WAYS = ("layer", "grey")
+DEFAULT_REMOVALS = ("layer", "grey")
 
 
 @pytest.fixture(scope="module")
@@ -41,11 +41,11 @@ def pictures(tmp_path_factory):
     return folder
 
 
-def lime(folder, model=None, *, masks=True, missing=WAYS, **options):
+def lime(folder, model=None, *, masks=True, removals=DEFAULT_REMOVALS, **options):
     masks_folder = folder / "masks" if masks else None
     data = find_images(folder / "images", CLASSES, masks=masks_folder, labelled=False)
-    small = {"segments": ("grid",), "n_segments": 16, "n_samples": 150, "top": (2, 4), "mosaics": 0}
-    return Lime(model or mean_colour_model(PAINT), data, missing=missing, **{**small, **options})
+    small = {"segmentations": ("grid",), "n_segments": 16, "n_samples": 150, "top": (2, 4), "mosaics": 0}
+    return Lime(model or mean_colour_model(PAINT), data, removals=removals, **{**small, **options})
 
 
 def finished(experiment, out):
@@ -65,7 +65,7 @@ def mask_of(folder, image):
 
 def segments_of(pixels, name, count=16):
     image = torch.tensor(pixels, dtype=torch.float32).permute(2, 0, 1)[None]
-    return SEGMENTERS[name](image, n_segments=count)[0, 0].numpy()
+    return SEGMENTATIONS[name](image, n_segments=count)[0, 0].numpy()
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def spies(monkeypatch):
 
 
 def test_the_measures_are_those_of_the_recorded_importance(pictures, tmp_path):
-    options = {"segments": ("grid", "slic"), "n_samples": 60, "mosaics": 2}
+    options = {"segmentations": ("grid", "slic"), "n_samples": 60, "mosaics": 2}
     _, rows = finished(lime(pictures, **options), tmp_path)
     assert len(rows) == (8 + 2 * 4) * 2 * 2
     by_grey_or_by_layer_masking = set()
@@ -116,13 +116,13 @@ def test_the_measures_are_those_of_the_recorded_importance(pictures, tmp_path):
 
 
 def test_the_object_is_found(pictures, tmp_path):
-    _, rows = finished(lime(pictures, missing=("layer",)), tmp_path)
+    _, rows = finished(lime(pictures, removals=("layer",)), tmp_path)
     assert np.mean([row["alignment"] for row in rows]) > 0.9
     assert np.mean([row["jaccard_4"] for row in rows]) > 0.8
 
 
 def test_cells_of_mosaics_are_explained_and_pointed_at(pictures, tmp_path):
-    experiment = lime(pictures, missing=("layer",), mosaics=3)
+    experiment = lime(pictures, removals=("layer",), mosaics=3)
     report, rows = finished(experiment, tmp_path)
     cells = [row for row in rows if row["cell"] != WHOLE]
     assert [(row["image"], row["cell"]) for row in cells] == [
@@ -143,15 +143,15 @@ def test_cells_of_mosaics_are_explained_and_pointed_at(pictures, tmp_path):
     assert report.tables[-1].rows[0][1].startswith(f"{np.mean(of_mosaics):.3f} [")
 
 
-def test_all_ways_and_all_cells_see_the_same_perturbations(pictures, tmp_path, spies):
-    experiment = lime(pictures, missing=("spy", "spy-too"), n_samples=20, mosaics=1, batch_size=8)
+def test_all_removals_and_all_cells_see_the_same_perturbations(pictures, tmp_path, spies):
+    experiment = lime(pictures, removals=("spy", "spy-too"), n_samples=20, mosaics=1, batch_size=8)
     opened = {image: experiment.open(image) for image in ("mosaic-0000", "red/00.png", "red/04.png")}
     asked = {}
     for image in opened:
-        for way in spies:
-            spies[way].clear()
-            experiment.work(opened[image], f"grid/{way}")
-            asked[image, way] = torch.cat(spies[way])
+        for removal in spies:
+            spies[removal].clear()
+            experiment.work(opened[image], f"grid/{removal}")
+            asked[image, removal] = torch.cat(spies[removal])
     for image in opened:
         assert torch.equal(asked[image, "spy"], asked[image, "spy-too"])
         assert len(asked[image, "spy"]) == 20  # also for the four cells of a mosaic
@@ -160,7 +160,7 @@ def test_all_ways_and_all_cells_see_the_same_perturbations(pictures, tmp_path, s
 
 def test_the_seed_decides(pictures, tmp_path):
     def importance(seed, name):
-        experiment = lime(pictures, missing=("layer",), n_samples=20, mosaics=1, seed=seed)
+        experiment = lime(pictures, removals=("layer",), n_samples=20, mosaics=1, seed=seed)
         return [row["importance"] for row in finished(experiment, tmp_path / name)[1]]
 
     assert importance(0, "a") == importance(0, "b")
@@ -182,7 +182,7 @@ def test_vanished_samples_are_counted(pictures, spies):
     subsample = nn.Conv2d(3, 3, 1, stride=16, bias=False)
     subsample.weight.data = torch.eye(3).view(3, 3, 1, 1)
     model = dataclasses.replace(model, model=nn.Sequential(subsample, model.model).eval())
-    experiment = lime(pictures, model, missing=("layer-paper", "spy"), mosaics=1)
+    experiment = lime(pictures, model, removals=("layer-paper", "spy"), mosaics=1)
     for image in ("red/00.png", "mosaic-0000"):
         opened = experiment.open(image)
         spies["spy"].clear()
@@ -201,7 +201,7 @@ def test_a_class_that_the_network_hardly_sees_is_not_explained(tmp_path, spies):
     """A yellow picture among the blue ones: blue is the last of its four classes."""
     draw(tmp_path, [(3, (0, 0, 16, 16)), (0, (0, 0, 16, 16))])
     (tmp_path / "images" / "yellow").rename(tmp_path / "images" / "blue")
-    experiment = lime(tmp_path, masks=False, missing=("spy",), n_samples=10)
+    experiment = lime(tmp_path, masks=False, removals=("spy",), n_samples=10)
     experiment.work(experiment.open("blue/00.png"), "grid/spy")
     assert not spies["spy"]
     report, rows = finished(experiment, tmp_path / "out")
@@ -214,19 +214,19 @@ def test_without_labels_the_likeliest_class_is_explained(tmp_path):
     """A mask says where the answer is only if it is of an object of that class."""
     draw(tmp_path, [(0, (0, 0, 16, 16)), (2, (0, 0, 16, 16))], labelled=False)
     (tmp_path / "masks" / "01.blue.png").rename(tmp_path / "masks" / "01.green.png")
-    report, rows = finished(lime(tmp_path, missing=("layer",)), tmp_path / "out")
+    report, rows = finished(lime(tmp_path, removals=("layer",)), tmp_path / "out")
     assert [(row["target"], row["rank"]) for row in rows] == [(0, 0), (2, 0)]
     assert rows[0]["alignment"] > 0.8
     assert math.isnan(rows[1]["alignment"])
     assert "no labels" in report.summary
 
 
-def record(image, way, cell=WHOLE, **columns):
+def record(image, removal, cell=WHOLE, **columns):
     row = {
         "image": image,
-        "unit": f"grid/{way}",
+        "unit": f"grid/{removal}",
         "segmentation": "grid",
-        "way": way,
+        "removal": removal,
         "cell": cell,
         "target": 5,
         "rank": 0,
@@ -246,7 +246,7 @@ def record(image, way, cell=WHOLE, **columns):
 
 
 def results(rows):
-    return Results(pa.Table.from_pylist(rows), WAYS, ("grid",), (10, 20))
+    return Results(pa.Table.from_pylist(rows), DEFAULT_REMOVALS, ("grid",), (10, 20))
 
 
 def test_the_tables_by_hand():
@@ -276,7 +276,7 @@ def test_the_tables_by_hand():
         return [[cell.split(" [")[0] for cell in row] for row in table.rows]
 
     assert table_2.header == (
-        "missing",
+        "removal",
         "top-20 ablation accuracy ↓, squares",
         "alignment score ↑, squares",
         "top-20 Jaccard similarity ↑, squares",
@@ -294,15 +294,21 @@ def test_the_tables_by_hand():
     assert numbers(pointing) == [["layer masking", "0.750", "2"], ["grey", "0.250", "4"]]
     (panel,) = [axes for axes in found.figure().axes if axes.get_visible()]
     drawn = {line.get_color(): line for line in panel.lines if len(line.get_ydata())}
-    assert drawn[way_color("layer")].get_xdata().tolist() == [0, 10, 20]
-    assert drawn[way_color("layer")].get_ydata() == pytest.approx([2 / 3, 2 / 3, 1 / 3])
+    assert drawn[removal_color("layer")].get_xdata().tolist() == [0, 10, 20]
+    assert drawn[removal_color("layer")].get_ydata() == pytest.approx([2 / 3, 2 / 3, 1 / 3])
 
 
 def test_an_interval_is_of_the_images_that_have_a_value():
     """Of twelve images two have a mask of the object."""
     names = "abcdefghijkl"
-    of_two = [record(name, way, alignment=0.5, jaccard_20=0.5) for name in names[:2] for way in WAYS]
-    table_2, _, _ = results([*of_two, *(record(name, way) for name in names[2:] for way in WAYS)]).tables()
+    of_two = [
+        record(name, removal, alignment=0.5, jaccard_20=0.5)
+        for name in names[:2]
+        for removal in DEFAULT_REMOVALS
+    ]
+    table_2, _, _ = results(
+        [*of_two, *(record(name, removal) for name in names[2:] for removal in DEFAULT_REMOVALS)]
+    ).tables()
     for _, ablation, alignment, jaccard, _ in table_2.rows:
         assert not ablation.endswith(" [–]")
         assert alignment == jaccard == "0.500 [–]"
@@ -310,7 +316,7 @@ def test_an_interval_is_of_the_images_that_have_a_value():
 
 def test_a_mosaic_that_would_have_other_cells_is_not_drawn_with_the_old_explanations(tmp_path):
     draw(tmp_path, [(i % 4, (0, 0, 16, 16)) for i in range(8)], ground=GREENISH)
-    experiment = lime(tmp_path, n_samples=20, mosaics=1, missing=("grey",))
+    experiment = lime(tmp_path, n_samples=20, mosaics=1, removals=("grey",))
     records = run(experiment, tmp_path / "out", show_progress=False).records
     targets = experiment.open("mosaic-0000").targets
     for path in sorted((tmp_path / "images").rglob("*.png")):
@@ -327,22 +333,30 @@ def test_a_mosaic_that_would_have_other_cells_is_not_drawn_with_the_old_explanat
 
 
 def test_what_was_not_measured_is_said_in_the_place_of_the_tables():
-    (table_2, every_k, pointing) = results([record("a", way) for way in WAYS]).tables()
+    (table_2, every_k, pointing) = results([record("a", removal) for removal in DEFAULT_REMOVALS]).tables()
     assert (pointing.header, pointing.caption) == ((), "Not here: there are no mosaics.")
     for table in (table_2, every_k):
         assert "no image has a mask of the explained object" in table.caption
-    assert table_2.header == ("missing", "top-20 ablation accuracy ↓, squares", "vanished")
-    assert every_k.header == ("segments", "missing", "top-10 ablation ↓", "top-20 ablation ↓", "vanished")
-    mosaics = results([record("mosaic-0000", way, cell, pointing=0.5) for way in WAYS for cell in range(4)])
+    assert table_2.header == ("removal", "top-20 ablation accuracy ↓, squares", "vanished")
+    assert every_k.header == ("segments", "removal", "top-10 ablation ↓", "top-20 ablation ↓", "vanished")
+    mosaics = results(
+        [
+            record("mosaic-0000", removal, cell, pointing=0.5)
+            for removal in DEFAULT_REMOVALS
+            for cell in range(4)
+        ]
+    )
     none = results([record("a", "layer", n_samples=0)])
-    titles = [table.title for table in results([record("a", way) for way in WAYS]).tables()]
+    titles = [
+        table.title for table in results([record("a", removal) for removal in DEFAULT_REMOVALS]).tables()
+    ]
     assert [t.title for t in mosaics.tables()] == [t.title for t in none.tables()] == titles
     assert [bool(table.header) for table in mosaics.tables()] == [False, False, True]
     assert [bool(table.header) for table in none.tables()] == [False, False, False]
     assert "of no image is the explained class among" in none.tables()[0].caption
 
 
-def test_pictures_of_what_was_damaged_since_give_way_to_others(tmp_path):
+def test_pictures_of_what_was_damaged_since_give_removal_to_others(tmp_path):
     draw(tmp_path, [(i % 4, (0, 0, 16, 16)) for i in range(5)], ground=GREENISH)
     experiment = lime(tmp_path, n_samples=20, mosaics=1)
     records = run(experiment, tmp_path / "out", show_progress=False).records
@@ -359,7 +373,7 @@ def test_pictures_of_what_was_damaged_since_give_way_to_others(tmp_path):
 
 
 def test_the_report_is_written(pictures, tmp_path):
-    experiment = lime(pictures, segments=tuple(SEGMENTERS), n_samples=20, mosaics=1)
+    experiment = lime(pictures, segmentations=tuple(SEGMENTATIONS), n_samples=20, mosaics=1)
     report, _ = finished(experiment, tmp_path)
     assert set(report.figures) == {"ablation", "explanations", "mosaic"}
     assert report.facts["explanations"] == (8 + 4) * 3 * 2
@@ -417,16 +431,16 @@ def test_a_count_that_is_out_of_range_is_an_error(pictures, options, what):
 
 def test_unknown_names_are_errors(pictures):
     with pytest.raises(UnknownNameError, match="segmentation 'gird'"):
-        lime(pictures, segments=("gird",))
+        lime(pictures, segmentations=("gird",))
     with pytest.raises(UnknownNameError, match="way of removing"):
-        lime(pictures, missing=("gray",))
+        lime(pictures, removals=("gray",))
 
 
 def test_the_command_has_the_options(pictures, tmp_path, monkeypatch):
     monkeypatch.setattr(cli, "load_model", lambda name: mean_colour_model(PAINT))
     arguments = [
         *("lime", "--data", str(pictures / "images"), "--masks", str(pictures / "masks")),
-        *("--out", str(tmp_path), "--missing", "layer", "--segments", "grid", "--n-segments", "16"),
+        *("--out", str(tmp_path), "--removals", "layer", "--segmentations", "grid", "--n-segments", "16"),
         *("--n-samples", "20", "--top", "2,4", "--mosaics", "1", "--batch-size", "8", "--limit", "4"),
     ]
     result = CliRunner().invoke(cli.app, arguments, catch_exceptions=False)

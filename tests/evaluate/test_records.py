@@ -171,21 +171,21 @@ def test_a_record_with_other_columns_than_the_schema_is_an_error(tmp_path, row):
 
 
 def test_a_folder_belongs_to_one_setting(tmp_path):
-    settings = {"model": "m", "data": {"images": 3, "digest": "d"}, "ways": ("layer", "grey"), "seed": 0}
+    settings = {"model": "m", "data": {"images": 3, "digest": "d"}, "removals": ("layer", "grey"), "seed": 0}
     claim_folder(tmp_path / "out", settings)
     written = (tmp_path / "out" / "settings.json").read_bytes()
     claim_folder(tmp_path / "out", settings)
-    assert json.loads(written) == {**settings, "ways": ["layer", "grey"]}
+    assert json.loads(written) == {**settings, "removals": ["layer", "grey"]}
     for other, what in [
         ({"seed": 1}, "seed = 0, and this one has 1"),
         ({"data": {"images": 3, "digest": "e"}, "seed": 1}, 'data.digest = "d", and this one has "e"'),
-        ({"ways": ["layer"]}, r'ways = \["layer", "grey"\], and this one has \["layer"\]'),
+        ({"removals": ["layer"]}, r'removals = \["layer", "grey"\], and this one has \["layer"\]'),
         ({"more": True}, "more = null, and this one has true"),
     ]:
         with pytest.raises(InputError, match=what):
             claim_folder(tmp_path / "out", settings | other)
-    del settings["ways"]
-    with pytest.raises(InputError, match=r'ways = \["layer", "grey"\], and this one has null'):
+    del settings["removals"]
+    with pytest.raises(InputError, match=r'removals = \["layer", "grey"\], and this one has null'):
         claim_folder(tmp_path / "out", settings)
     assert (tmp_path / "out" / "settings.json").read_bytes() == written
 

@@ -18,7 +18,7 @@ from captum_layermask.evaluate.report.report import Report, Table, absent, markd
 TABLE = Table(
     "Accuracy",
     "Training images: <compare> ratios.",
-    ("missing", "random", "vanished"),
+    ("removal", "random", "vanished"),
     (("layer masking", "0.540 [0.521, 0.561]", "0"), ("a|b", "–", "12")),
 )
 
@@ -48,14 +48,16 @@ def tags(page):
 
 @pytest.fixture
 def folder(tmp_path):
-    write_report(report(), tmp_path / "new" / "out", {"experiment": "curves", "seed": 3, "ways": ["layer"]})
+    write_report(
+        report(), tmp_path / "new" / "out", {"experiment": "curves", "seed": 3, "removals": ["layer"]}
+    )
     return tmp_path / "new" / "out"
 
 
 def test_a_table_becomes_an_aligned_pipe_table():
     assert markdown(TABLE) == (
         "## Accuracy\n\nTraining images: &lt;compare&gt; ratios.\n\n"
-        "| missing       |               random | vanished |\n"
+        "| removal       |               random | vanished |\n"
         "| ------------- | -------------------: | -------: |\n"
         "| layer masking | 0.540 [0.521, 0.561] |        0 |\n"
         "| a\\|b          |                    – |       12 |\n"
@@ -63,7 +65,7 @@ def test_a_table_becomes_an_aligned_pipe_table():
 
 
 def test_a_table_without_rows_has_its_header():
-    assert markdown(Table("t", "c", ("way", "n"), ())).endswith("| way | n   |\n| --- | --- |\n")
+    assert markdown(Table("t", "c", ("removal", "n"), ())).endswith("| removal | n   |\n| ------- | --- |\n")
 
 
 def test_a_table_that_could_not_be_made_says_why(tmp_path):
@@ -98,7 +100,7 @@ def test_the_tables_hold_nothing_that_changes(folder, tmp_path):
 def test_the_json_has_facts_settings_versions_and_the_class_of_machine(folder):
     about = json.loads((folder / "report.json").read_text())
     assert about["facts"] == report().facts
-    assert about["settings"] == {"experiment": "curves", "seed": 3, "ways": ["layer"]}
+    assert about["settings"] == {"experiment": "curves", "seed": 3, "removals": ["layer"]}
     assert {"python", "torch", "torchvision", "captum", "captum-layermask"} <= set(about["versions"])
     assert set(about["machine"]) == {"system", "processor", "cpus"}
 

@@ -258,7 +258,7 @@ def test_seeds_depend_on_the_parts_alone():
     assert all(0 <= seed < 2**63 for seed in seeds)
 
 
-OPTIONS = ["--missing", "layer,grey", "--segments", "grid", "--n-segments", "16", "--fractions", "3"]
+OPTIONS = ["--removals", "layer,grey", "--segmentations", "grid", "--n-segments", "16", "--fractions", "3"]
 OPTIONS += ["--orders", "random,most-salient", "--threads", "1"]
 
 

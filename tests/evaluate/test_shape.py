@@ -19,7 +19,7 @@ from captum_layermask.evaluate.data.objects import object_classes, objects_with_
 from captum_layermask.evaluate.report.report import write_report
 from captum_layermask.evaluate.run import run
 from captum_layermask.evaluate.shape.experiment import Shape, broken
-from captum_layermask.models.pretrained import _imagenet_categories
+from captum_layermask.models.pretrained import _imagenet_class_names
 
 CORNERS = [(0, 0, 14, 14), (2, 18, 12, 14), (18, 2, 14, 10), (16, 16, 16, 16)]
 GREENISH = (0.4, 0.55, 0.4)
@@ -33,9 +33,9 @@ def pictures(tmp_path_factory):
     return folder
 
 
-def shape(folder, model=None, *, missing=("layer", "grey"), **options):
+def shape(folder, model=None, *, removals=("layer", "grey"), **options):
     data = find_images(folder / "images", CLASSES, masks=folder / "masks", labelled=False)
-    return Shape(model or mean_colour_model(REDDISH), data, missing=missing, **options)
+    return Shape(model or mean_colour_model(REDDISH), data, removals=removals, **options)
 
 
 def finished(experiment, out):
@@ -45,7 +45,7 @@ def finished(experiment, out):
 
 def first_numbers(rows):
     """Without intervals, and with names of ways for their titles."""
-    titles = {REMOVALS[way].title: way for way in REMOVALS}
+    titles = {REMOVALS[removal].title: removal for removal in REMOVALS}
     return [tuple(titles.get(cell, cell.split(" [")[0]) for cell in row) for row in rows]
 
 
@@ -90,8 +90,8 @@ def test_masks_are_laid_on_images_of_other_classes_drawn_from_the_seed(pictures,
     assert first == pairs(0, "again")
     assert first != pairs(1, "other")
     assert all(image.split("/")[0] != seen.split("/")[0] for _, image, seen in first)
-    assert {(i, s) for way, i, s in first if way == "grey"} == {
-        (i, s) for way, i, s in first if way == "layer"
+    assert {(i, s) for removal, i, s in first if removal == "grey"} == {
+        (i, s) for removal, i, s in first if removal == "layer"
     }
     assert len(set(first)) == len(first) == 12 * 2 * 4
 
@@ -107,7 +107,7 @@ def test_the_tables_count_by_hand(tmp_path):
     report, _ = finished(shape(tmp_path, mean_colour_model((1, 0, 0)), pairs=2), tmp_path / "out")
     average, by_class = report.tables
     assert average.header == (
-        "missing",
+        "removal",
         "masks",
         "object mask",
         "broken mask",
@@ -147,7 +147,7 @@ def test_an_interval_is_of_the_images_whose_object_is_recognised(tmp_path):
     """Of twelve images two are recognised; masks are laid on others in all twelve."""
     objects = [(1, (4, 4, 4, 4))] * 10 + [(0, (0, 0, 16, 16))] * 2
     draw(tmp_path, objects, ground=(0.7, 0.3, 0.3))
-    report, _ = finished(shape(tmp_path, missing=("layer",), pairs=1), tmp_path / "out")
+    report, _ = finished(shape(tmp_path, removals=("layer",), pairs=1), tmp_path / "out")
     _, _, of_object, of_broken, difference, pairs, on_others, without, _ = report.tables[0].rows[0]
     assert all(cell.endswith(" [–]") for cell in (of_object, of_broken, difference))
     assert pairs == "12"
@@ -158,7 +158,7 @@ def test_without_labels_a_mask_has_the_classes_of_its_category(tmp_path):
     objects = [(0, (0, 0, 16, 16)), (2, (0, 0, 16, 16)), (3, (0, 16, 16, 16))]
     draw(tmp_path, objects, labelled=False)
     (tmp_path / "masks" / "02.yellow.png").rename(tmp_path / "masks" / "02.ochre.png")
-    experiment = shape(tmp_path, missing=("layer",), pairs=5)
+    experiment = shape(tmp_path, removals=("layer",), pairs=5)
     assert list(experiment.images) == ["00.png", "01.png"]
     report, rows = finished(experiment, tmp_path / "out")
     assert [row[0] for row in report.tables[1].rows] == ["blue", "red"]
@@ -172,7 +172,7 @@ def test_an_image_with_several_objects_is_hidden_several_times(tmp_path):
     """The second picture shows red too, so no mask of red is laid on it; the blue mask goes everywhere."""
     draw(tmp_path, [(0, (0, 0, 16, 16)), (2, (0, 0, 16, 16)), (3, (0, 16, 16, 16))], labelled=False)
     shutil.copy(tmp_path / "masks" / "00.red.png", tmp_path / "masks" / "01.red.png")
-    _, rows = finished(shape(tmp_path, missing=("layer",), pairs=5), tmp_path / "out")
+    _, rows = finished(shape(tmp_path, removals=("layer",), pairs=5), tmp_path / "out")
     laid = {(r["image"], r["category"], r["seen"]) for r in rows if r["seen"] != r["image"]}
     assert laid == {
         ("00.png", "red", "02.png"),
@@ -186,10 +186,10 @@ def test_an_image_with_several_objects_is_hidden_several_times(tmp_path):
     assert len(own) == len(set(own)) == 3 + 4 * 2
 
 
-def test_categories_are_classes_or_for_imagenet_what_lies_above_them():
+def test_class_names_are_classes_or_for_imagenet_what_lies_above_them():
     assert object_classes("Dark_Green", ("red", "dark green", "dark green")) == (1, 2)
     assert object_classes("animal", ("red", "cat")) == ()
-    imagenet = _imagenet_categories()
+    imagenet = _imagenet_class_names()
     names = {imagenet[i] for i in object_classes("cat", imagenet)}
     assert {"tabby", "Persian cat"} <= names
     assert "golden retriever" not in names
@@ -197,17 +197,17 @@ def test_categories_are_classes_or_for_imagenet_what_lies_above_them():
 
 
 def test_masks_of_other_things_than_the_label_are_left_out():
-    categories = ("red", "green", "blue")
+    class_names = ("red", "green", "blue")
     masks = ["red", "green", "object"]
-    assert objects_with_classes(masks, 1, categories) == {"green": (1,), "object": (1,)}
-    assert objects_with_classes(masks, None, categories) == {"red": (0,), "green": (1,)}
+    assert objects_with_classes(masks, 1, class_names) == {"green": (1,), "object": (1,)}
+    assert objects_with_classes(masks, None, class_names) == {"red": (0,), "green": (1,)}
 
 
 def test_an_unreadable_partner_is_passed_over(tmp_path):
     draw(tmp_path, [(i, (0, 0, 16, 16)) for i in range(4)])
     (tmp_path / "images" / "green" / "01.png").write_bytes(b"not a picture")
     out = tmp_path / "out"
-    outcome = run(shape(tmp_path, missing=("layer",), pairs=2), out, show_progress=False)
+    outcome = run(shape(tmp_path, removals=("layer",), pairs=2), out, show_progress=False)
     assert outcome.left_out["image"].to_pylist() == ["green/01.png"]
     rows = outcome.records.to_pylist()
     assert {row["image"] for row in rows} == {"blue/02.png", "red/00.png", "yellow/03.png"}
@@ -223,7 +223,7 @@ def test_an_object_outside_the_crop_is_counted_and_left_out(tmp_path):
             wide = Image.new(narrow.mode, (96, 32))
             wide.paste(narrow)
         wide.save(path)
-    report, _ = finished(shape(tmp_path, missing=("layer",), pairs=1), tmp_path / "out")
+    report, _ = finished(shape(tmp_path, removals=("layer",), pairs=1), tmp_path / "out")
     assert report.facts["masks wholly outside the crop"] == 1
     assert report.facts["masks"] == 1
     assert [row[0] for row in report.tables[1].rows] == ["red"]
@@ -243,7 +243,7 @@ def test_vanished_samples_are_recorded_and_counted(tmp_path):
     subsample.weight.data = torch.eye(3).view(3, 3, 1, 1)
     model = dataclasses.replace(model, model=nn.Sequential(subsample, model.model).eval())
     report, rows = finished(
-        shape(tmp_path, model, missing=("layer-paper", "grey"), pairs=1), tmp_path / "out"
+        shape(tmp_path, model, removals=("layer-paper", "grey"), pairs=1), tmp_path / "out"
     )
     lost = {(row["image"], row["unit"]): row["vanished"] for row in rows if row["mask"] == "object"}
     assert lost == {
@@ -259,7 +259,7 @@ def test_vanished_samples_are_recorded_and_counted(tmp_path):
 def test_what_cannot_be_measured_is_known_beforehand(tmp_path):
     draw(tmp_path, [(0, (0, 0, 8, 8))], labelled=False)
     with pytest.raises(InputError, match="segments"):
-        shape(tmp_path, missing=("layer", "segment-mean"))
+        shape(tmp_path, removals=("layer", "segment-mean"))
     with pytest.raises(InputError, match="number of pairs"):
         shape(tmp_path, pairs=-1)
     (tmp_path / "masks" / "00.red.png").rename(tmp_path / "masks" / "00.ochre.png")
@@ -267,10 +267,10 @@ def test_what_cannot_be_measured_is_known_beforehand(tmp_path):
         shape(tmp_path)
 
 
-def test_a_way_that_leaks_is_given_each_image_that_it_hides(tmp_path):
+def test_a_removal_that_leaks_is_given_each_image_that_it_hides(tmp_path):
     """A blur of the hidden red square is red; were it another image's, green would be seen."""
     draw(tmp_path, [(0, (8, 8, 16, 16)), (1, (8, 8, 16, 16))])
-    _, rows = finished(shape(tmp_path, missing=("blur",), pairs=1), tmp_path / "out")
+    _, rows = finished(shape(tmp_path, removals=("blur",), pairs=1), tmp_path / "out")
     masked = [row for row in rows if row["unit"] == "blur"]
     assert len(masked) == 2 * 3
     assert all(CLASSES[row["prediction"]] == row["seen"].split("/")[0] for row in masked)
@@ -283,16 +283,16 @@ def test_tables_and_figures_that_cannot_be_made_say_why(tmp_path):
             wide = Image.new(narrow.mode, (96, 32))
             wide.paste(narrow)
         wide.save(path)
-    report, _ = finished(shape(tmp_path, missing=("layer",), pairs=1), tmp_path / "out")
+    report, _ = finished(shape(tmp_path, removals=("layer",), pairs=1), tmp_path / "out")
     assert [table.header for table in report.tables] == [(), ()]
     assert all("every mask lies outside the crop" in table.caption for table in report.tables)
     assert not report.figures
     assert "There are no figures, since no object is recognised." in report.summary
 
 
-def test_an_example_that_was_damaged_since_gives_way_to_another(tmp_path):
+def test_an_example_that_was_damaged_since_gives_removal_to_another(tmp_path):
     draw(tmp_path, [(i, (0, 0, 16, 16)) for i in range(3)])
-    experiment = shape(tmp_path, missing=("layer",), pairs=0)
+    experiment = shape(tmp_path, removals=("layer",), pairs=0)
     records = run(experiment, tmp_path / "out", show_progress=False).records
     seen = []
     for _ in experiment.images:
@@ -317,7 +317,7 @@ def test_the_command_runs_reports_and_goes_on(pictures, tmp_path, monkeypatch):
     monkeypatch.setattr(cli, "load_model", lambda name: mean_colour_model(REDDISH))
     arguments = [
         *("shape", "--data", str(pictures / "images"), "--masks", str(pictures / "masks")),
-        *("--out", str(tmp_path), "--missing", "layer,grey", "--pairs", "2", "--seed", "3"),
+        *("--out", str(tmp_path), "--removals", "layer,grey", "--pairs", "2", "--seed", "3"),
     ]
     runner = CliRunner()
     first = runner.invoke(cli.app, arguments, catch_exceptions=False)

@@ -17,7 +17,7 @@ from captum_layermask.integrations.lime import FastLimeImageExplainer
 PIXELS = torch.rand(1, 3, 24, 24, generator=torch.Generator().manual_seed(5))
 ARRAY = PIXELS[0].permute(1, 2, 0).numpy()
 SEGMENTS = grid(PIXELS, 8)
-ONE = {"categories": ["yes"], "activation": "sigmoid"}
+ONE = {"class_names": ["yes"], "activation": "sigmoid"}
 
 
 @pytest.fixture
@@ -47,8 +47,10 @@ def of_shap(classifier):
 
 CALLS = {
     "predict": lambda f: predict(f, PIXELS),
-    "explain": lambda f: explain(f, PIXELS, SEGMENTS, categories=["yes"]),
-    "compare": lambda f: compare(f.model, PIXELS, SEGMENTS, categories=["yes"], missing=["layer"], classes=1),
+    "explain": lambda f: explain(f, PIXELS, SEGMENTS, class_names=["yes"]),
+    "compare": lambda f: compare(
+        f.model, PIXELS, SEGMENTS, class_names=["yes"], removals=["layer"], classes=1
+    ),
     "classifier": lambda f: ImageClassifier(f)(ARRAY[None]),
     "lime": lambda f: lime(LimeImageExplainer(), ImageClassifier(f)),
     "fast lime": lambda f: lime(FastLimeImageExplainer(), ImageClassifier(f)),
@@ -69,7 +71,7 @@ def test_the_logit_of_yes_or_no_is_explained_as_two_classes_are(single, method):
         return torch.cat([torch.zeros_like(yes), yes], dim=1)
 
     got = explain(single, PIXELS, SEGMENTS, method=method, **ONE)
-    expected = explain(both, PIXELS, SEGMENTS, method=method, categories=["no", "yes"], target=1)
+    expected = explain(both, PIXELS, SEGMENTS, method=method, class_names=["no", "yes"], target=1)
     assert got.probability == pytest.approx(expected.probability)
     assert got.top5 == (("yes", got.probability),)
     assert got.attributions.abs().max() > 1e-4
@@ -82,7 +84,7 @@ def test_several_labels_do_not_compete():
     with torch.no_grad():
         shifted[1].weight.copy_(torch.eye(3))
         shifted[1].bias.copy_(torch.tensor([0.0, 50.0, -50.0]))
-    options = {"categories": "abc", "activation": "sigmoid", "method": "feature-ablation", "target": 0}
+    options = {"class_names": "abc", "activation": "sigmoid", "method": "feature-ablation", "target": 0}
     alone, beside = (
         explain(LayerMaskedForward(m), PIXELS, SEGMENTS, **options).attributions for m in (model, shifted)
     )
@@ -97,7 +99,7 @@ def test_lime_shap_and_compare_take_the_logit_of_yes_or_no(single):
         weights = [abs(weight) for _, weight in lime(explainer, classifier).local_exp[0]]
         assert max(weights) > 1e-4
     assert np.abs(of_shap(classifier).values).max() > 1e-4
-    result = compare(single.model, PIXELS, SEGMENTS, missing=["layer"], classes=1, **ONE)
+    result = compare(single.model, PIXELS, SEGMENTS, removals=["layer"], classes=1, **ONE)
     assert result.rows[0].intact.probability == pytest.approx(float(torch.sigmoid(single(PIXELS).detach())))
 
 

@@ -63,10 +63,10 @@ def slowly(forward, rows, image=IMAGE, segments=SEGMENTS):
 
 @pytest.mark.filterwarnings("ignore::captum_layermask.VanishedWarning")
 @pytest.mark.parametrize("batch_size", [1, 4, 16, 64])
-@pytest.mark.parametrize("way", ["layer", "grey", "neighbor", "gaussian-noise", "segment-mean"])
-def test_the_values_are_those_of_one_forward_for_each_coalition(network, way, batch_size):
+@pytest.mark.parametrize("removal", ["layer", "grey", "neighbor", "gaussian-noise", "segment-mean"])
+def test_the_values_are_those_of_one_forward_for_each_coalition(network, removal, batch_size):
     colors = Colors((0.4, 0.5, 0.6), (0.2, 0.2, 0.2), normalized=False)
-    forward = make_forward(way, network, colors=colors, reference=IMAGE, segments=SEGMENTS)
+    forward = make_forward(removal, network, colors=colors, reference=IMAGE, segments=SEGMENTS)
     values = Coalitions(forward, IMAGE, SEGMENTS, batch_size=batch_size)(DRAWN)
     assert values.shape == (21, 10) and not values.requires_grad
     assert torch.allclose(values, slowly(forward, DRAWN), rtol=1e-4, atol=1e-5)

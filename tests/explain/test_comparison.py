@@ -16,7 +16,7 @@ from captum_layermask.explain.segments import grid
 from captum_layermask.plots.comparison import plot_comparison
 from captum_layermask.removals.fills import ColorFilledForward
 
-CATEGORIES = ("ant", "bee", "cat", "dog")
+CLASS_NAMES = ("ant", "bee", "cat", "dog")
 COLORS = Colors((0.4, 0.5, 0.6), (0.2, 0.2, 0.2), normalized=False)
 PIXELS = torch.rand(1, 3, 24, 24, generator=torch.Generator().manual_seed(5))
 SEGMENTS = grid(PIXELS, size=6)
@@ -25,11 +25,11 @@ SAMPLES = {"lime": 30, "kernel-shap": 30, "shapley-sampling": 2}
 
 @pytest.fixture
 def model():
-    return small_classifier(len(CATEGORIES))
+    return small_classifier(len(CLASS_NAMES))
 
 
 def run(model, **options):
-    defaults = {"categories": CATEGORIES, "colors": COLORS, "n_samples": 30, "top": 3, "seed": 4}
+    defaults = {"class_names": CLASS_NAMES, "colors": COLORS, "n_samples": 30, "top": 3, "seed": 4}
     return compare(model, PIXELS, SEGMENTS, **defaults | options)
 
 
@@ -56,8 +56,8 @@ def recorded(monkeypatch):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_every_way_sees_the_same_perturbations(model, recorded, method):
-    run(model, missing=tuple(recorded), method=method, n_samples=SAMPLES.get(method))
+def test_every_removal_sees_the_same_perturbations(model, recorded, method):
+    run(model, removals=tuple(recorded), method=method, n_samples=SAMPLES.get(method))
     first, second = (torch.cat(images) for images in recorded.values())
     assert torch.equal(first, second)
     assert len(first) > 10
@@ -66,7 +66,7 @@ def test_every_way_sees_the_same_perturbations(model, recorded, method):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_further_classes_cost_no_run_of_the_network(model, recorded, method):
-    options = {"missing": ("first",), "method": method, "n_samples": SAMPLES.get(method)}
+    options = {"removals": ("first",), "method": method, "n_samples": SAMPLES.get(method)}
     run(model, classes=1, **options)
     alone = sum(map(len, recorded["first"]))
     run(model, classes=4, **options)
@@ -76,27 +76,27 @@ def test_further_classes_cost_no_run_of_the_network(model, recorded, method):
 @pytest.mark.parametrize("method", METHODS)
 def test_an_explanation_is_the_one_made_by_hand(model, method):
     samples = SAMPLES.get(method)
-    comparison = run(model, missing=("grey", "layer", "blur"), method=method, classes=2, n_samples=samples)
+    comparison = run(model, removals=("grey", "layer", "blur"), method=method, classes=2, n_samples=samples)
     order = predict(model, PIXELS)[0].argsort(descending=True)[:2].tolist()
-    expected = [(target, way) for target in order for way in ("grey", "layer", "blur")]
-    assert [(row.explanation.target, row.way) for row in comparison.rows] == expected
-    for row, (target, way) in zip(comparison.rows, expected, strict=True):
-        forward = make_forward(way, model, colors=COLORS, reference=PIXELS)
-        options = {"categories": CATEGORIES, "method": method, "n_samples": samples, "seed": 4}
+    expected = [(target, removal) for target in order for removal in ("grey", "layer", "blur")]
+    assert [(row.explanation.target, row.removal) for row in comparison.rows] == expected
+    for row, (target, removal) in zip(comparison.rows, expected, strict=True):
+        forward = make_forward(removal, model, colors=COLORS, reference=PIXELS)
+        options = {"class_names": CLASS_NAMES, "method": method, "n_samples": samples, "seed": 4}
         alone = explain(forward, PIXELS, SEGMENTS, target=target, **options)
         assert torch.equal(row.explanation.attributions, alone.attributions)
-        assert row.explanation.label == CATEGORIES[target]
+        assert row.explanation.label == CLASS_NAMES[target]
     maps = [row.explanation.attributions for row in comparison.rows]
     assert not any(torch.equal(a, b) for i, a in enumerate(maps) for b in maps[:i])
 
 
-@pytest.mark.parametrize("way", ["layer", "black", "segment-mean"])
-def test_the_answers_are_those_of_a_removal_by_hand(model, way):
-    for row in run(model, missing=(way,), classes=3).rows:
+@pytest.mark.parametrize("removal", ["layer", "black", "segment-mean"])
+def test_the_answers_are_those_of_a_removal_by_hand(model, removal):
+    for row in run(model, removals=(removal,), classes=3).rows:
         scores = row.explanation.segment_attributions()
         assert row.strongest == tuple(scores.argsort(descending=True)[:3].tolist())
         strongest = torch.isin(SEGMENTS, torch.tensor(row.strongest))
-        forward = make_forward(way, model, colors=COLORS, reference=PIXELS, segments=SEGMENTS)
+        forward = make_forward(removal, model, colors=COLORS, reference=PIXELS, segments=SEGMENTS)
         pictures = {
             "intact": PIXELS,
             "removed": torch.where(strongest, MISSING, PIXELS),
@@ -106,15 +106,15 @@ def test_the_answers_are_those_of_a_removal_by_hand(model, way):
             answer, probabilities = getattr(row, name), predict(forward, picture)[0]
             expected = float(probabilities[row.explanation.target])
             assert answer.probability == pytest.approx(expected, abs=1e-6)
-            assert answer.predicted == CATEGORIES[int(probabilities.argmax())]
+            assert answer.predicted == CLASS_NAMES[int(probabilities.argmax())]
         assert len({row.intact.probability, row.removed.probability, row.kept.probability}) == 3
 
 
 @pytest.mark.filterwarnings("ignore::captum_layermask.VanishedWarning")
-def test_what_vanished_on_the_way_is_said():
+def test_what_vanished_on_the_removal_is_said():
     subsampling = nn.Conv2d(3, 4, 1, stride=24)  # sees the corner alone
     model = nn.Sequential(subsampling, nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
-    comparison = run(model, missing=("layer-paper", "grey"), classes=1)
+    comparison = run(model, removals=("layer-paper", "grey"), classes=1)
     layer, grey = comparison.rows
     corner = 0 in layer.strongest
     assert [layer.intact.vanished, layer.removed.vanished, layer.kept.vanished] == [False, corner, not corner]
@@ -124,8 +124,8 @@ def test_what_vanished_on_the_way_is_said():
     assert "(nothing left)" not in of_grey
 
 
-def test_ways_that_see_hidden_pixels_are_marked(model):
-    comparison = run(model, missing=("layer", "blur"), classes=1)
+def test_removals_that_see_hidden_pixels_are_marked(model):
+    comparison = run(model, removals=("layer", "blur"), classes=1)
     assert [row.leaks for row in comparison.rows] == [False, True]
     _, layer, blur = comparison.table().splitlines()
     assert "sees hidden pixels" in blur
@@ -133,20 +133,20 @@ def test_ways_that_see_hidden_pixels_are_marked(model):
 
 
 def test_the_table_holds_the_numbers(model):
-    comparison = run(model, missing=("layer", "black"), classes=2)
+    comparison = run(model, removals=("layer", "black"), classes=2)
     head, *lines = comparison.table().splitlines()
-    names = ("class", "missing", "intact", "top 3 removed", "top 3 kept", "stability")
+    names = ("class", "removal", "intact", "top 3 removed", "top 3 kept", "stability")
     assert all(word in head for word in names)
     for line, row in zip(lines, comparison.rows, strict=True):
         answers = [f"{a.probability:.3f} {a.predicted}" for a in (row.intact, row.removed, row.kept)]
         answers.append(f"{row.explanation.stability:.2f}")
         assert line.split() == " ".join([row.explanation.label, row.title, *answers]).split()
-    exact = run(model, missing=("layer",), classes=1, method="feature-ablation", n_samples=None)
+    exact = run(model, removals=("layer",), classes=1, method="feature-ablation", n_samples=None)
     assert exact.table().endswith("  –")
 
 
 def test_more_segments_than_there_are_means_all_of_them(model):
-    (row,) = run(model, missing=("black",), classes=1, top=99).rows
+    (row,) = run(model, removals=("black",), classes=1, top=99).rows
     assert sorted(row.strongest) == list(range(16))
     assert row.kept == row.intact
 
@@ -171,7 +171,7 @@ class Sure(nn.Module):
     ],
 )
 def test_unlikely_classes_are_left_out(probabilities, explained, left_out):
-    comparison = run(Sure(*probabilities), missing=("black",), classes=4)
+    comparison = run(Sure(*probabilities), removals=("black",), classes=4)
     assert sorted(row.explanation.target for row in comparison.rows) == explained
     assert [name for name, _ in comparison.left_out] == [name for name, _ in left_out]
     assert [p for _, p in comparison.left_out] == pytest.approx([p for _, p in left_out])
@@ -179,25 +179,25 @@ def test_unlikely_classes_are_left_out(probabilities, explained, left_out):
 
 def test_the_likeliest_class_is_explained_however_unlikely_it_is(monkeypatch):
     monkeypatch.setattr("captum_layermask.explain.comparison.LEAST_PROBABILITY", 0.5)
-    comparison = run(Sure(0.3, 0.4, 0.2, 0.1), missing=("black",), classes=2)
+    comparison = run(Sure(0.3, 0.4, 0.2, 0.1), removals=("black",), classes=2)
     assert [row.explanation.target for row in comparison.rows] == [1]
 
 
 def test_the_classes_can_be_chosen():
-    comparison = run(Sure(0.97, 0.01, 0.01, 0.01), missing=("black", "grey"), targets=[3, 1, 3])
+    comparison = run(Sure(0.97, 0.01, 0.01, 0.01), removals=("black", "grey"), targets=[3, 1, 3])
     assert [row.explanation.label for row in comparison.rows] == ["dog", "dog", "bee", "bee"]
     assert comparison.left_out == ()
 
 
 def test_occlusion_is_tested_by_its_own_squares(model):
-    (row,) = run(model, missing=("black",), method="occlusion", n_samples=None, classes=1).rows
+    (row,) = run(model, removals=("black",), method="occlusion", n_samples=None, classes=1).rows
     squares = grid(PIXELS, size=3)
     scores = torch.stack([row.explanation.attributions[squares == i].mean() for i in range(64)])
     assert set(row.strongest) == set(scores.topk(3).indices.tolist())
     strongest = torch.isin(squares, torch.tensor(row.strongest))
     removed = predict(make_forward("black", model, colors=COLORS), torch.where(strongest, MISSING, PIXELS))[0]
     assert row.removed.probability == pytest.approx(float(removed[row.explanation.target]), abs=1e-6)
-    comparison = run(model, missing=("black",), method="occlusion", n_samples=None, classes=1)
+    comparison = run(model, removals=("black",), method="occlusion", n_samples=None, classes=1)
     figure = plot_comparison(comparison)
     (axes,) = cells(figure)
     edges = np.asarray(axes.images[1].get_array())[..., 3] > 0
@@ -209,14 +209,14 @@ def test_occlusion_is_tested_by_its_own_squares(model):
     assert "the 3 squares" in figure.get_suptitle().replace("\n", " ")
 
 
-def test_a_way_named_twice_is_compared_once(model):
-    assert run(model, missing=("grey", "black", "grey")).ways == ("grey", "black")
+def test_a_removal_named_twice_is_compared_once(model):
+    assert run(model, removals=("grey", "black", "grey")).removals == ("grey", "black")
 
 
 @pytest.mark.parametrize(
     ("options", "what"),
     [
-        ({"missing": ()}, "no way to remove pixels"),
+        ({"removals": ()}, "no way to remove pixels"),
         ({"classes": 0}, "number of classes is 0"),
         ({"classes": 5}, "one from 1 to 4"),
         ({"targets": []}, "no class to explain was given"),
@@ -234,7 +234,7 @@ def test_options_that_make_no_sense_are_errors(model, options, what):
 
 def test_unknown_names_offer_near_ones(model):
     with pytest.raises(UnknownNameError, match="did you mean 'layer'"):
-        run(model, missing=("grey", "layr"))
+        run(model, removals=("grey", "layr"))
     with pytest.raises(UnknownNameError, match="did you mean 'lime'"):
         run(model, method="limee")
 
@@ -244,8 +244,8 @@ def cells(figure):
     return [axes for axes in figure.axes if axes.get_xlabel().startswith("removed")]
 
 
-def test_the_figure_has_a_cell_for_each_class_and_way(model):
-    comparison = run(model, missing=("layer", "grey", "blur"), classes=2)
+def test_the_figure_has_a_cell_for_each_class_and_removal(model):
+    comparison = run(model, removals=("layer", "grey", "blur"), classes=2)
     figure = plot_comparison(comparison)
     shown = cells(figure)
     assert len(shown) == len(comparison.rows)
@@ -261,14 +261,14 @@ def test_the_figure_has_a_cell_for_each_class_and_way(model):
 
 
 def test_the_colours_are_symmetric_and_reach_the_strongest_cell(model):
-    comparison = run(model, missing=("layer", "grey"))
+    comparison = run(model, removals=("layer", "grey"))
     norm = cells(plot_comparison(comparison))[0].images[0].norm
     largest = max(float(row.explanation.attributions.abs().max()) for row in comparison.rows)
     assert (norm.vmin, norm.vmax) == (-largest, largest)
 
 
 def test_columns_and_rows_are_named(model):
-    comparison = run(model, missing=("layer", "blur"), classes=2)
+    comparison = run(model, removals=("layer", "blur"), classes=2)
     figure = plot_comparison(comparison)
     titles = [axes.get_title() for axes in figure.axes if axes.get_title()]
     assert titles == ["image", "layer masking", "blur\n(sees hidden pixels)"]
@@ -279,7 +279,7 @@ def test_columns_and_rows_are_named(model):
 
 
 def test_the_outlined_segments_are_those_of_the_table(model):
-    comparison = run(model, missing=("layer",), classes=1)
+    comparison = run(model, removals=("layer",), classes=1)
     (axes,) = cells(plot_comparison(comparison))
     edges = np.asarray(axes.images[1].get_array())[..., 3] > 0
     strongest = np.where(np.isin(SEGMENTS[0, 0], comparison.rows[0].strongest), SEGMENTS[0, 0], -1)
@@ -290,9 +290,9 @@ def test_the_outlined_segments_are_those_of_the_table(model):
 
 
 @pytest.mark.parametrize("classes", [1, 4])
-@pytest.mark.parametrize("ways", [("layer-first",), ("layer", "segment-mean", "layer-zero", "blur")])
-def test_no_text_is_cut_off_or_written_over_another(model, ways, classes):
-    comparison = run(model, missing=ways, classes=classes)
+@pytest.mark.parametrize("removals", [("layer-first",), ("layer", "segment-mean", "layer-zero", "blur")])
+def test_no_text_is_cut_off_or_written_over_another(model, removals, classes):
+    comparison = run(model, removals=removals, classes=classes)
     rows = tuple(
         dataclasses.replace(row, explanation=dataclasses.replace(row.explanation, label="terrier, " * 20))
         for row in comparison.rows
@@ -300,13 +300,13 @@ def test_no_text_is_cut_off_or_written_over_another(model, ways, classes):
     assert_readable(plot_comparison(dataclasses.replace(comparison, rows=rows)))
 
 
-WAYS = ("layer", "segment-mean", "layer-zero", "navier-stokes", "neighbor", "blur")
+DEFAULT_REMOVALS = ("layer", "segment-mean", "layer-zero", "navier-stokes", "neighbor", "blur")
 
 
 @pytest.mark.parametrize("width", [3.37, 7, 10, 20])
-@pytest.mark.parametrize("ways", [WAYS[:1], WAYS[:4], WAYS])
-def test_a_figure_of_a_given_width_breaks_its_rows(model, ways, width):
-    comparison = run(model, missing=ways, classes=2)
+@pytest.mark.parametrize("removals", [DEFAULT_REMOVALS[:1], DEFAULT_REMOVALS[:4], DEFAULT_REMOVALS])
+def test_a_figure_of_a_given_width_breaks_its_rows(model, removals, width):
+    comparison = run(model, removals=removals, classes=2)
     figure = plot_comparison(comparison, width=width)
     assert figure.get_figwidth() == width
     assert_readable(figure)
@@ -325,9 +325,9 @@ def test_a_figure_of_a_given_width_breaks_its_rows(model, ways, width):
 
 
 @pytest.mark.parametrize(("count", "widest"), [(1, 2), (5, 6), (6, 4), (11, 6), (17, 6)])
-def test_many_ways_go_on_in_further_rows(model, count, widest):
-    ways = [way for way in REMOVALS if way not in ("drop-tokens",)][:count]
-    figure = plot_comparison(run(model, missing=ways, classes=2, n_samples=4))
+def test_many_removals_go_on_in_further_rows(model, count, widest):
+    removals = [removal for removal in REMOVALS if removal not in ("drop-tokens",)][:count]
+    figure = plot_comparison(run(model, removals=removals, classes=2, n_samples=4))
     shown = cells(figure)
     assert len(shown) == 2 * count
     assert len({round(axes.get_position().x0, 6) for axes in figure.axes if axes.get_xlim()[0] < 0}) == widest
@@ -338,11 +338,11 @@ def test_many_ways_go_on_in_further_rows(model, count, widest):
 
 def test_a_width_without_room_for_a_cell_is_an_error(model):
     with pytest.raises(InputError, match=r"at least 3\.37"):
-        plot_comparison(run(model, missing=("grey",), classes=1), width=2)
+        plot_comparison(run(model, removals=("grey",), classes=1), width=2)
 
 
 def test_no_attribution_at_all_can_be_drawn(model):
-    comparison = run(model, missing=("grey",), classes=1)
+    comparison = run(model, removals=("grey",), classes=1)
     (row,) = comparison.rows
     flat = dataclasses.replace(row.explanation, attributions=torch.zeros(1, 1, 24, 24))
     empty = dataclasses.replace(comparison, rows=(dataclasses.replace(row, explanation=flat),))

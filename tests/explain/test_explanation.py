@@ -13,14 +13,14 @@ from captum_layermask.errors import InputError, UnknownNameError
 from captum_layermask.explain.explanation import METHODS, explain, predict
 from captum_layermask.explain.segments import grid
 
-CATEGORIES = ("ant", "bee", "cat", "dog", "eel", "fox")
+CLASS_NAMES = ("ant", "bee", "cat", "dog", "eel", "fox")
 SEGMENT_METHODS = [method for method in METHODS if method != "occlusion"]
 SAMPLES = {"lime": 40, "kernel-shap": 40, "shapley-sampling": 3}
 
 
 @pytest.fixture
 def forward():
-    return LayerMaskedForward(small_classifier(len(CATEGORIES)))
+    return LayerMaskedForward(small_classifier(len(CLASS_NAMES)))
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def segments(pixels):
 
 
 def run(forward, pixels, segments, method, **options):
-    options = {"categories": CATEGORIES, "n_samples": SAMPLES.get(method)} | options
+    options = {"class_names": CLASS_NAMES, "n_samples": SAMPLES.get(method)} | options
     return explain(forward, pixels, segments, method=method, **options)
 
 
@@ -47,7 +47,7 @@ def evidence(x):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_what_supports_the_class_is_positive_and_what_speaks_against_it_negative(pixels, segments, method):
-    result = run(evidence, pixels, segments, method, categories=("yes", "no"), target=0)
+    result = run(evidence, pixels, segments, method, class_names=("yes", "no"), target=0)
     scores = result.segment_attributions()
     assert scores.argmax() == 4
     assert scores.argmin() == 2
@@ -142,12 +142,12 @@ def test_the_likeliest_class_is_explained_by_default(forward, pixels, segments):
     probabilities = predict(forward, pixels)[0]
     order = probabilities.argsort(descending=True)[:5]
     assert result.target == order[0]
-    assert result.label == CATEGORIES[result.target]
+    assert result.label == CLASS_NAMES[result.target]
     assert result.probability == pytest.approx(float(probabilities.max()))
-    assert [name for name, _ in result.top5] == [CATEGORIES[i] for i in order]
+    assert [name for name, _ in result.top5] == [CLASS_NAMES[i] for i in order]
     assert [p for _, p in result.top5] == pytest.approx(probabilities[order].tolist())
     chosen = run(forward, pixels, segments, "feature-ablation", target=int(order[1]))
-    assert chosen.label == CATEGORIES[order[1]]
+    assert chosen.label == CLASS_NAMES[order[1]]
     assert chosen.probability == pytest.approx(float(probabilities[order[1]]))
 
 
@@ -155,7 +155,7 @@ def test_another_baseline_can_be_compared(pixels, segments):
     def brightness(x):
         return torch.stack([x.mean((1, 2, 3)), torch.zeros(len(x))], dim=1)
 
-    options = {"categories": ("bright", "dark"), "target": 0}
+    options = {"class_names": ("bright", "dark"), "target": 0}
     white, black = (
         run(brightness, pixels, segments, "feature-ablation", baselines=b, **options) for b in (1.0, 0.0)
     )
@@ -226,7 +226,7 @@ def test_an_unknown_method_offers_near_matches(forward, pixels, segments):
         ({"method": "lime", "seed": 2**64}, "the seed is 18446744073709551616; give"),
         ({"method": "lime", "target": 6}, "there is no class 6"),
         ({"method": "lime", "target": -1}, "there is no class -1"),
-        ({"method": "lime", "categories": CATEGORIES[:4]}, "6 classes but 4 names"),
+        ({"method": "lime", "class_names": CLASS_NAMES[:4]}, "6 classes but 4 names"),
     ],
 )
 def test_options_that_make_no_sense_are_errors(forward, pixels, segments, options, what):

@@ -26,11 +26,11 @@ GAPS = {
 
 def of_explain(segments):
     forward = LayerMaskedForward(small_classifier(4))
-    return explain(forward, PIXELS, segments, categories="abcd", method="feature-ablation")
+    return explain(forward, PIXELS, segments, class_names="abcd", method="feature-ablation")
 
 
 def of_compare(segments):
-    return compare(small_classifier(4), PIXELS, segments, categories="abcd", missing=["layer"])
+    return compare(small_classifier(4), PIXELS, segments, class_names="abcd", removals=["layer"])
 
 
 def of_lime(segments):
@@ -97,12 +97,12 @@ def test_segments_of_another_kind_are_refused(call, segments):
 def test_kernel_shap_refuses_a_single_segment():
     forward = LayerMaskedForward(small_classifier(4))
     with pytest.raises(InputError, match="at least 2 segments"):
-        explain(forward, PIXELS, SEGMENTS * 0, categories="abcd", method="kernel-shap")
+        explain(forward, PIXELS, SEGMENTS * 0, class_names="abcd", method="kernel-shap")
 
 
 @pytest.mark.parametrize("pixels", [ARRAY, ARRAY[None], None, PIXELS[0]])
 def test_pixels_of_another_kind_are_refused(pixels):
     with pytest.raises(InputError, match="give one image, a tensor 1×3×H×W"):
-        explain(LayerMaskedForward(small_classifier(4)), pixels, SEGMENTS, categories="abcd")
+        explain(LayerMaskedForward(small_classifier(4)), pixels, SEGMENTS, class_names="abcd")
     with pytest.raises(InputError, match="give one image, a tensor 1×3×H×W"):
-        compare(small_classifier(4), pixels, SEGMENTS, categories="abcd", missing=["layer"])
+        compare(small_classifier(4), pixels, SEGMENTS, class_names="abcd", removals=["layer"])

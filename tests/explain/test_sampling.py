@@ -18,7 +18,7 @@ from captum_layermask.explain.segments import grid
 from captum_layermask.integrations.image_classifier import ImageClassifier
 from captum_layermask.integrations.lime import FastLimeImageExplainer
 
-CATEGORIES = ("ant", "bee", "cat", "dog")
+CLASS_NAMES = ("ant", "bee", "cat", "dog")
 COLORS = Colors([0.5] * 3, [0.5] * 3, normalized=False)
 PIXELS = torch.rand(1, 3, 24, 24, generator=torch.Generator().manual_seed(5)) + 0.1
 SEGMENTS = grid(PIXELS, 8)  # 9 of them
@@ -32,7 +32,7 @@ def forward():
 
 
 def explained(forward, method, n_samples, **options):
-    options = {"categories": CATEGORIES, "method": method, "n_samples": n_samples} | options
+    options = {"class_names": CLASS_NAMES, "method": method, "n_samples": n_samples} | options
     return explain(forward, PIXELS, SEGMENTS, **options)
 
 
@@ -80,10 +80,10 @@ def test_fewer_than_two_samples_for_each_segment_are_warned_of_once(forward, cal
     assert not said(CALLS[call], forward, 18)
 
 
-@pytest.mark.parametrize("way", [way for way in REMOVALS if way != "drop-tokens"])
-def test_every_way_to_remove_pixels_warns(way):
+@pytest.mark.parametrize("removal", [removal for removal in REMOVALS if removal != "drop-tokens"])
+def test_every_removal_to_remove_pixels_warns(removal):
     model = small_classifier(4)
-    forward = make_forward(way, model, colors=COLORS, reference=PIXELS, segments=SEGMENTS)
+    forward = make_forward(removal, model, colors=COLORS, reference=PIXELS, segments=SEGMENTS)
     assert len(said(by_captum, Lime, forward, 10)) == 1
 
 
@@ -95,7 +95,7 @@ def test_methods_that_do_not_fit_a_model_need_no_such_number(forward):
 
 
 def test_compare_warns_too():
-    options = {"categories": CATEGORIES, "missing": ["layer", "neighbor"], "n_samples": 17}
+    options = {"class_names": CLASS_NAMES, "removals": ["layer", "neighbor"], "n_samples": 17}
     with pytest.warns(FewSamplesWarning, match="17 samples for 9 segments"):
         compare(small_classifier(4), PIXELS, SEGMENTS, **options)
 
@@ -167,7 +167,7 @@ def noise(x):
     ("method", "n_samples"), [("lime", 300), ("kernel-shap", 300), ("shapley-sampling", 20)]
 )
 def test_a_map_of_the_image_is_stable_and_one_of_the_samples_is_not(method, n_samples):
-    options = {"categories": ("yes", "no"), "target": 0}
+    options = {"class_names": ("yes", "no"), "target": 0}
     assert explained(linear, method, n_samples, **options).stability > 0.95
     of_noise = [explained(noise, method, 18, seed=seed, **options).stability for seed in range(8)]
     assert np.mean(of_noise) < 0.5

@@ -13,7 +13,7 @@ from skimage import segmentation
 from torchvision.transforms.v2 import functional
 
 from captum_layermask.errors import InputError
-from captum_layermask.explain.segments import SEGMENTERS, grid, quickshift, slic
+from captum_layermask.explain.segments import SEGMENTATIONS, grid, quickshift, slic
 
 
 @st.composite
@@ -48,22 +48,22 @@ def test_grid_is_squares_in_reading_order(image, size):
             assert segments[0, 0, row, column] == expected
 
 
-@pytest.mark.parametrize("name", SEGMENTERS)
+@pytest.mark.parametrize("name", SEGMENTATIONS)
 @given(image=images(), n_segments=st.integers(1, 60))
 @settings(deadline=None, max_examples=20)
 def test_every_segmenter_returns_a_feature_mask(name, image, n_segments):
-    assert_is_feature_mask(SEGMENTERS[name](image, n_segments=n_segments), image)
+    assert_is_feature_mask(SEGMENTATIONS[name](image, n_segments=n_segments), image)
 
 
 def test_grid_defaults_to_the_16_pixel_patches_of_the_paper():
     assert grid(photo()).max() + 1 == 14 * 14
-    assert torch.equal(SEGMENTERS["grid"](photo()), grid(photo()))
+    assert torch.equal(SEGMENTATIONS["grid"](photo()), grid(photo()))
 
 
-@pytest.mark.parametrize("name", SEGMENTERS)
+@pytest.mark.parametrize("name", SEGMENTATIONS)
 @pytest.mark.parametrize("n_segments", [30, 64, 150])
 def test_a_photo_gets_about_as_many_segments_as_asked_for(name, n_segments):
-    found = int(SEGMENTERS[name](photo(), n_segments=n_segments).max()) + 1
+    found = int(SEGMENTATIONS[name](photo(), n_segments=n_segments).max()) + 1
     assert 0.6 * n_segments <= found <= 1.5 * n_segments
 
 
@@ -108,11 +108,11 @@ def test_what_is_no_image_in_0_to_1_is_an_error(image, what):
             segment(image)
 
 
-@pytest.mark.parametrize("name", SEGMENTERS)
+@pytest.mark.parametrize("name", SEGMENTATIONS)
 @pytest.mark.parametrize("n_segments", [0, -3])
 def test_a_count_below_1_is_an_error(name, n_segments):
     with pytest.raises(InputError, match="n_segments"):
-        SEGMENTERS[name](torch.zeros(3, 8, 8), n_segments=n_segments)
+        SEGMENTATIONS[name](torch.zeros(3, 8, 8), n_segments=n_segments)
 
 
 def test_other_options_out_of_range_are_errors():

@@ -10,20 +10,20 @@ from captum_layermask.explain.comparison import compare
 from captum_layermask.explain.explanation import explain
 from captum_layermask.explain.segments import grid
 
-CATEGORIES = ("ant", "bee", "cat", "dog")
+CLASS_NAMES = ("ant", "bee", "cat", "dog")
 PIXELS = torch.rand(1, 3, 24, 24, generator=torch.Generator().manual_seed(5))
 SEGMENTS = grid(PIXELS, 8)
 
 
 def explained(target):
     forward = LayerMaskedForward(small_classifier(4))
-    options = {"categories": CATEGORIES, "method": "feature-ablation", "target": target}
+    options = {"class_names": CLASS_NAMES, "method": "feature-ablation", "target": target}
     return explain(forward, PIXELS, SEGMENTS, **options)
 
 
 def compared(targets):
-    options = {"categories": CATEGORIES, "method": "feature-ablation", "targets": targets}
-    return compare(small_classifier(4), PIXELS, SEGMENTS, missing=["layer"], **options)
+    options = {"class_names": CLASS_NAMES, "method": "feature-ablation", "targets": targets}
+    return compare(small_classifier(4), PIXELS, SEGMENTS, removals=["layer"], **options)
 
 
 @pytest.mark.parametrize("target", [2, "cat", "CAT", "2", np.int64(2), torch.tensor(2)], ids=repr)

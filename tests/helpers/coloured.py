@@ -17,7 +17,7 @@ COLORS = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 1.0,
 WEIGHTS = np.array([[2, -1, -1], [-1, 2, -1], [-1, -1, 2], [1, 1, -2]]) / 2
 
 
-def mean_colour_model(paint=(0.5, 0.5, 0.5), weights=WEIGHTS, categories=CLASSES):
+def mean_colour_model(paint=(0.5, 0.5, 0.5), weights=WEIGHTS, class_names=CLASSES):
     """A classifier by the mean colour of the visible pixels; ``paint`` is what the way ``grey`` paints."""
     head = nn.Linear(3, len(weights), bias=False)
     head.weight.data = 12 * torch.tensor(weights, dtype=torch.float32)
@@ -26,7 +26,7 @@ def mean_colour_model(paint=(0.5, 0.5, 0.5), weights=WEIGHTS, categories=CLASSES
         model=nn.Sequential(_Undo(paint), nn.AdaptiveAvgPool2d(1), nn.Flatten(), head).eval(),
         preprocess=_Preprocess(v2.Resize(SIZE), v2.CenterCrop(SIZE)),
         normalize=Normalize(paint, [1.0] * 3),
-        categories=tuple(categories),
+        class_names=tuple(class_names),
     )
 
 

@@ -11,22 +11,22 @@ from torch import nn
 from captum_layermask.__main__ import main
 from captum_layermask.models.pretrained import LoadedModel, Normalize
 
-FEW = ["--segments", "grid", "--n-segments", "9", "--n-samples", "12"]
+FEW = ["--segmentation", "grid", "--n-segments", "9", "--n-samples", "12"]
 
 
-def tiny_model(name, categories=("ant", "bee", "cat")):
+def tiny_model(name, class_names=("ant", "bee", "cat")):
     """A network that is over in no time."""
     torch.manual_seed(0)
     return LoadedModel(
         name=name,
         model=nn.Sequential(
-            nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, len(categories))
+            nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, len(class_names))
         ).eval(),
         preprocess=lambda picture: (
             torch.from_numpy(np.array(picture.resize((32, 32)))).permute(2, 0, 1)[None] / 255
         ),
         normalize=Normalize([0.5] * 3, [0.5] * 3),
-        categories=tuple(categories),
+        class_names=tuple(class_names),
     )
 
 

@@ -20,14 +20,14 @@ SIZE = 48
 CLASSES = ("ant", "bee", "cat", "dog", "emu", "fox")
 
 
-def small_model(categories=CLASSES, network=None):
+def small_model(class_names=CLASSES, network=None):
     """A classifier of 48×48 pixels with the geometry of real ones: resize, then crop."""
     return LoadedModel(
         name="small",
-        model=network or small_classifier(len(categories)),
+        model=network or small_classifier(len(class_names)),
         preprocess=_Preprocess(v2.Resize(SIZE + 6, antialias=True), v2.CenterCrop(SIZE)),
         normalize=Normalize([0.4, 0.5, 0.6], [0.2, 0.25, 0.3]),
-        categories=tuple(categories),
+        class_names=tuple(class_names),
     )
 
 

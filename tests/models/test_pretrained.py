@@ -15,7 +15,7 @@ from captum_layermask.models.images import example_image
 from captum_layermask.models.pretrained import ModelUnavailableError, Normalize, load_model
 
 CATS = {281, 282, 285}
-CATEGORIES = torchvision.models.ResNet50_Weights.IMAGENET1K_V2.meta["categories"]
+CLASS_NAMES = torchvision.models.ResNet50_Weights.IMAGENET1K_V2.meta["categories"]
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ def test_efficientnet_lite_sees_the_cat(name, size):
     probabilities = logits.softmax(1)[0]
     assert set(probabilities.topk(3).indices.tolist()) == CATS
     assert probabilities[list(CATS)].sum() > 0.7
-    assert [loaded.categories[i] for i in sorted(CATS)] == ["tabby", "tiger cat", "Egyptian cat"]
+    assert [loaded.class_names[i] for i in sorted(CATS)] == ["tabby", "tiger cat", "Egyptian cat"]
 
 
 def test_efficientnet_lite0_is_the_default():
@@ -73,7 +73,7 @@ def test_torchvision_models_get_their_own_preprocessing(monkeypatch, architectur
     assert 0 <= pixels.min() < pixels.max() <= 1
     expected = weights.transforms()(example_image())[None]
     torch.testing.assert_close(loaded.normalize(pixels), expected)
-    assert loaded.categories == tuple(weights.meta["categories"])
+    assert loaded.class_names == tuple(weights.meta["categories"])
 
 
 @pytest.mark.parametrize("architecture", ["resnet18", "tf_efficientnet_lite0", "resnet50.a1_in1k"])
@@ -95,7 +95,7 @@ def test_timm_models_get_their_own_preprocessing(monkeypatch, architecture):
     pixels = loaded.preprocess(example_image())
     assert 0 <= pixels.min() < pixels.max() <= 1
     torch.testing.assert_close(loaded.normalize(pixels), expected)
-    assert loaded.categories == tuple(CATEGORIES)
+    assert loaded.class_names == tuple(CLASS_NAMES)
 
 
 def test_a_timm_model_of_another_data_set_gets_its_names(monkeypatch):
@@ -106,8 +106,8 @@ def test_a_timm_model_of_another_data_set_gets_its_names(monkeypatch):
             timm, "create_model", lambda name, pretrained, n=classes: create_model(name, num_classes=n)
         )
         loaded = load_model("timm:resnet18")
-        assert len(loaded.categories) == classes
-        assert loaded.categories[0] == first
+        assert len(loaded.class_names) == classes
+        assert loaded.class_names[0] == first
 
 
 @pytest.mark.parametrize(
@@ -168,12 +168,12 @@ def test_weights_that_cannot_be_downloaded_are_one_sentence(monkeypatch, tmp_pat
 
 
 def test_classes_are_found_by_name_or_index():
-    assert find_class(CATEGORIES, "tabby") == 281
-    assert find_class(CATEGORIES, "TABBY") == 281
-    assert find_class(CATEGORIES, "281") == 281
-    assert find_class(CATEGORIES, "0") == 0
-    assert find_class(CATEGORIES, "Cardigan") == 264
-    assert find_class(CATEGORIES, "cardigan") == 474
+    assert find_class(CLASS_NAMES, "tabby") == 281
+    assert find_class(CLASS_NAMES, "TABBY") == 281
+    assert find_class(CLASS_NAMES, "281") == 281
+    assert find_class(CLASS_NAMES, "0") == 0
+    assert find_class(CLASS_NAMES, "Cardigan") == 264
+    assert find_class(CLASS_NAMES, "cardigan") == 474
 
 
 @pytest.mark.parametrize(
@@ -188,4 +188,4 @@ def test_classes_are_found_by_name_or_index():
 )
 def test_an_unknown_class_says_what_to_give(name, error, what):
     with pytest.raises(error, match=what):
-        find_class(CATEGORIES, name)
+        find_class(CLASS_NAMES, name)

@@ -72,11 +72,11 @@ def test_a_long_class_name_fits_in_the_title():
     assert title.get_window_extent().width < figure.bbox.width
 
 
-@pytest.mark.parametrize("way", [*REMOVALS.values()], ids=[*REMOVALS])
-def test_the_way_of_removing_fits_in_the_title(way):
+@pytest.mark.parametrize("removal", [*REMOVALS.values()], ids=[*REMOVALS])
+def test_the_removal_of_removing_fits_in_the_title(removal):
     long = dataclasses.replace(explanation(method="shapley-sampling"), label="terrier, " * 20)
-    figure = plot_explanation(long, way.title)
-    assert figure.get_suptitle().endswith(f" with {way.title}")
+    figure = plot_explanation(long, removal.title)
+    assert figure.get_suptitle().endswith(f" with {removal.title}")
     (title,) = figure.texts
     assert title.get_window_extent().width < figure.bbox.width
 

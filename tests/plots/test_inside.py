@@ -63,7 +63,7 @@ def test_neighbor_padding_draws_the_edge_of_the_hole_and_leaves_the_image_alone(
     assert torch.equal(image, IMAGE)
 
 
-def test_a_row_for_each_channel_and_a_column_for_each_way(model):
+def test_a_row_for_each_channel_and_a_column_for_each_removal(model):
     figure = plot_activations(model, IMAGE, MASK, "1", colors=COLORS, channels=(4, 1))
     lines = columns(figure, 2)
     assert [axes.get_title() for axes in lines[0]] == [
@@ -87,7 +87,9 @@ def test_what_is_shown_is_what_the_layer_answers(model, layer):
     with torch.no_grad():
         intact = plain(IMAGE)
         grey = plain(torch.where(MASK, IMAGE, 0.5))
-        layered, zero = (make_forward(way, plain)(IMAGE, mask=MASK) for way in ("layer", "layer-zero"))
+        layered, zero = (
+            make_forward(removal, plain)(IMAGE, mask=MASK) for removal in ("layer", "layer-zero")
+        )
     for channel, line in enumerate(columns(figure, 6)):
         for axes, expected in zip(line[1:3], (intact, grey), strict=True):
             assert np.allclose(array(axes), expected[0, channel], atol=1e-6)
@@ -103,14 +105,14 @@ def test_what_is_shown_is_what_the_layer_answers(model, layer):
 def test_a_layer_is_not_taken_for_one_whose_name_goes_on():
     torch.manual_seed(3)
     model = nn.Sequential(*(nn.Conv2d(3, 3, 3, padding=1) for _ in range(11))).eval()
-    figure = plot_activations(model, IMAGE, MASK, "1", colors=COLORS, ways=("layer",), channels=(0,))
+    figure = plot_activations(model, IMAGE, MASK, "1", colors=COLORS, removals=("layer",), channels=(0,))
     with torch.no_grad():
         expected = LayerMaskedForward(model[:2])(IMAGE, mask=MASK)[0, 0]
     shown = array(figure.axes[2])
     assert np.allclose(shown[np.isfinite(shown)], expected[np.isfinite(shown)], atol=1e-6)
 
 
-def test_with_nothing_missing_every_way_answers_as_the_plain_network(model):
+def test_with_nothing_missing_every_removal_answers_as_the_plain_network(model):
     figure = plot_activations(model, IMAGE, torch.ones_like(MASK), "1", colors=COLORS)
     for line in columns(figure, 4):
         for axes in line[2:]:
@@ -149,7 +151,7 @@ def test_an_unknown_layer_offers_near_ones(model):
     with pytest.raises(UnknownNameError, match="did you mean 'layer1'"):
         plot_activations(named, IMAGE, MASK, "layer2", colors=COLORS)
     with pytest.raises(UnknownNameError, match="did you mean 'layer'"):
-        plot_activations(model, IMAGE, MASK, "0", colors=COLORS, ways=("layerr",))
+        plot_activations(model, IMAGE, MASK, "0", colors=COLORS, removals=("layerr",))
 
 
 class Forgetful(nn.Module):
@@ -169,10 +171,10 @@ def test_a_module_that_computes_nothing_is_an_error(layer):
         plot_activations(Forgetful().eval(), IMAGE, MASK, layer, colors=COLORS)
 
 
-@pytest.mark.parametrize("ways", [("grey",), ("layer",)])
-def test_a_layer_behind_the_pooling_is_an_error(model, ways):
+@pytest.mark.parametrize("removals", [("grey",), ("layer",)])
+def test_a_layer_behind_the_pooling_is_an_error(model, removals):
     with pytest.raises(InputError, match="module '4' answers with no map"):
-        plot_activations(model, IMAGE, MASK, "4", colors=COLORS, ways=ways)
+        plot_activations(model, IMAGE, MASK, "4", colors=COLORS, removals=removals)
 
 
 @pytest.mark.parametrize(
@@ -202,8 +204,8 @@ def test_rounds_that_make_no_sense_are_an_error(rounds):
 
 def test_no_text_is_cut_off_or_written_over_another(model):
     assert_readable(plot_neighbor_padding(IMAGE, MASK))
-    ways = ("grey", "layer-first", "layer-zero")
-    assert_readable(plot_activations(model, IMAGE, MASK, "1", colors=COLORS, ways=ways))
+    removals = ("grey", "layer-first", "layer-zero")
+    assert_readable(plot_activations(model, IMAGE, MASK, "1", colors=COLORS, removals=removals))
 
 
 def test_layer_masking_is_traced_not_hooked(model, monkeypatch):

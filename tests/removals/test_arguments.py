@@ -21,7 +21,7 @@ class Scaled(nn.Module):
 
 def forwards():
     colors = Colors([0.5] * 3, [0.5] * 3, normalized=False)
-    return [make_forward(way, Scaled().eval(), colors=colors) for way in ("layer", "grey")]
+    return [make_forward(removal, Scaled().eval(), colors=colors) for removal in ("layer", "grey")]
 
 
 @pytest.mark.parametrize("forward", forwards(), ids=lambda forward: type(forward).__name__)

@@ -66,14 +66,14 @@ def test_a_forgotten_baseline_is_noticed_however_many_images_go_in_a_call(forwar
     assert f"for {method.__name__}" in message and "baselines=MISSING" in message
 
 
-def test_also_after_one_that_was_not_forgotten_and_by_every_way(forward):
+def test_also_after_one_that_was_not_forgotten_and_by_every_removal(forward):
     attribute(FeatureAblation, forward, baselines=MISSING)
     assert warned(lambda: attribute(FeatureAblation, forward))
     grey = make_forward("grey", small_classifier(4), colors=Colors([0.5] * 3, [0.5] * 3, normalized=False))
     assert warned(lambda: attribute(Lime, grey))
 
 
-def test_missing_that_is_lost_on_the_way_is_noticed(forward):
+def test_missing_that_is_lost_on_the_removal_is_noticed(forward):
     def dimmed(x):
         return forward(x * 0.5)
 

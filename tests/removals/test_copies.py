@@ -153,10 +153,10 @@ def small_transformer():
 def forwards():
     """One of every way to remove pixels, that has been called."""
     made = {}
-    for way in REMOVALS:
-        model = small_transformer() if way == "drop-tokens" else small_classifier(4)
-        made[way] = make_forward(way, model, colors=COLORS, reference=PIXELS, segments=SEGMENTS)
-        made[way].requires_grad_(False)(HOLED)
+    for removal in REMOVALS:
+        model = small_transformer() if removal == "drop-tokens" else small_classifier(4)
+        made[removal] = make_forward(removal, model, colors=COLORS, reference=PIXELS, segments=SEGMENTS)
+        made[removal].requires_grad_(False)(HOLED)
     return made
 
 
@@ -168,9 +168,11 @@ def examples(tmp_path_factory):
     data = find_images(folder / "images", CLASSES, masks=folder / "masks")
     model, forward = mean_colour_model(), LayerMaskedForward(small_classifier(4))
     experiment = Curves(
-        model, data, missing=["layer"], segments=["grid"], orders=["random"], fractions=2, n_segments=4
+        model, data, removals=["layer"], segmentations=["grid"], orders=["random"], fractions=2, n_segments=4
     )
-    comparison = compare(forward.model, PIXELS, SEGMENTS, categories=CLASSES, missing=["layer"], n_samples=20)
+    comparison = compare(
+        forward.model, PIXELS, SEGMENTS, class_names=CLASSES, removals=["layer"], n_samples=20
+    )
     explanation = comparison.rows[0].explanation
     mask = Mask(SEGMENTS != 4)
     mask.behind(Window((3, 3), before=(1, 1), after=(1, 1)), paper)
@@ -196,11 +198,11 @@ def examples(tmp_path_factory):
 
 
 @pytest.mark.parametrize("kind", HELD, ids=lambda kind: kind.__name__)
-def test_every_public_object_can_be_copied_every_way(examples, kind):
+def test_every_public_object_can_be_copied_every_removal(examples, kind):
     assert examples[kind], "there is no example of it in this file"
     for example in examples[kind]:
-        for way, copied in COPIES.items():
-            assert same(copied(example), example), way
+        for removal, copied in COPIES.items():
+            assert same(copied(example), example), removal
 
 
 @pytest.mark.parametrize("path", [path for path, value in PUBLIC.items() if not inspect.isclass(value)])
@@ -219,9 +221,9 @@ def test_errors_and_warnings_say_in_another_process_what_they_said(kind):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("way", REMOVALS)
-def test_a_copied_forward_predicts_the_same(way):
-    forward = forwards()[way]
+@pytest.mark.parametrize("removal", REMOVALS)
+def test_a_copied_forward_predicts_the_same(removal):
+    forward = forwards()[removal]
     expected = forward(HOLED)
     for copied in COPIES.values():
         assert torch.equal(copied(forward)(HOLED), expected)
@@ -239,7 +241,11 @@ def test_an_average_of_weights_over_a_forward():
 @torch.no_grad()
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])
 def test_forwards_and_errors_reach_another_process_and_come_back(method):
-    sent = {way: forward for way, forward in forwards().items() if way in ("layer", "grey", "drop-tokens")}
+    sent = {
+        removal: forward
+        for removal, forward in forwards().items()
+        if removal in ("layer", "grey", "drop-tokens")
+    }
     with ProcessPoolExecutor(1, multiprocessing.get_context(method)) as pool:
         for forward in sent.values():
             assert torch.equal(pool.submit(forward, HOLED).result(), forward(HOLED))

@@ -73,7 +73,7 @@ def test_hidden_pixels_change_nothing(name, model):
 
 
 @pytest.mark.parametrize("name", LEAKING)
-def test_a_leaking_way_shows_what_is_hidden(name, model):
+def test_a_leaking_removal_shows_what_is_hidden(name, model):
     other = torch.where(VISIBLE, IMAGES, 1 - IMAGES)
     one, two = LEAKING[name](model, IMAGES), LEAKING[name](model, other)
     hidden = torch.where(VISIBLE, IMAGES, MISSING)

@@ -14,28 +14,30 @@ from captum_layermask.removals.colors import Colors
 
 COLORS = Colors([0.5] * 3, [0.5] * 3, normalized=False)
 PIXELS = torch.rand(1, 3, 24, 24)
-WAYS = [way for way in REMOVALS if way not in ("drop-tokens", "telea", "navier-stokes")]
+DEFAULT_REMOVALS = [
+    removal for removal in REMOVALS if removal not in ("drop-tokens", "telea", "navier-stokes")
+]
 
 
 def loaded(model):
     return LoadedModel("mine", model, nn.Identity(), Normalize([0.5] * 3, [0.5] * 3), ("a",)).network
 
 
-def wrapped(way, model):
-    if way == "loaded":
+def wrapped(removal, model):
+    if removal == "loaded":
         return loaded(model)
     segments = torch.zeros(1, 1, 24, 24, dtype=torch.long)
-    return make_forward(way, model, colors=COLORS, reference=PIXELS, segments=segments)
+    return make_forward(removal, model, colors=COLORS, reference=PIXELS, segments=segments)
 
 
 def modes(model):
     return [module.training for module in model.modules()]
 
 
-@pytest.mark.parametrize("way", [*WAYS, "loaded"])
-def test_the_mode_is_that_of_the_network(way):
+@pytest.mark.parametrize("removal", [*DEFAULT_REMOVALS, "loaded"])
+def test_the_mode_is_that_of_the_network(removal):
     model = small_classifier(4).eval()
-    wrapper = wrapped(way, model)
+    wrapper = wrapped(removal, model)
     assert not any(modes(wrapper))
     model.train()
     assert wrapper.training
@@ -47,10 +49,10 @@ def test_the_mode_is_that_of_the_network(way):
     assert not wrapper.training and not any(modes(model))
 
 
-@pytest.mark.parametrize("way", ["layer", "grey", "loaded"])
-def test_saving_and_restoring_the_mode_changes_nothing(way):
+@pytest.mark.parametrize("removal", ["layer", "grey", "loaded"])
+def test_saving_and_restoring_the_mode_changes_nothing(removal):
     model = small_classifier(4).eval()
-    wrapper = wrapped(way, model)
+    wrapper = wrapped(removal, model)
     for module in (
         wrapper,
         copy.deepcopy(wrapper),

@@ -49,7 +49,7 @@ def test_each_name_makes_a_forward(name):
 
 
 @pytest.mark.parametrize("name", REMOVALS)
-def test_a_way_leaks_exactly_where_it_says_so(name):
+def test_a_removal_leaks_exactly_where_it_says_so(name):
     model = network(name)
     other = torch.where(VISIBLE, IMAGES, 1 - IMAGES)
     answers = [
@@ -59,7 +59,7 @@ def test_a_way_leaks_exactly_where_it_says_so(name):
     assert torch.equal(*answers) != REMOVALS[name].leaks
 
 
-def test_a_user_adds_a_way_in_one_line(monkeypatch):
+def test_a_user_adds_a_removal_in_one_line(monkeypatch):
     monkeypatch.setitem(
         REMOVALS, "pink", Removal("pink", lambda m, s: ColorFilledForward(m, (1, 0.4, 0.7), s.colors))
     )
@@ -82,12 +82,12 @@ def test_an_unknown_name_offers_near_ones():
         ("segment-mean", "segments", "pass segments="),
     ],
 )
-def test_what_a_way_needs_is_asked_for(name, gap, sentence):
+def test_what_a_removal_needs_is_asked_for(name, gap, sentence):
     with pytest.raises(InputError, match=sentence):
         make_forward(name, network(name), **SETTING | {gap: None})
 
 
-def test_networks_and_ways_that_do_not_fit_are_refused():
+def test_networks_and_removals_that_do_not_fit_are_refused():
     with pytest.raises(InputError, match="LayerMaskedForward"):
         make_forward("drop-tokens", network("layer"))
     with pytest.raises(NotImplementedError, match="drop tokens"):

@@ -22,10 +22,10 @@ from captum_layermask.evaluate.data.drawing import NO_EXAMPLE, first_opened
 from captum_layermask.evaluate.digests import settings_of_model
 from captum_layermask.evaluate.report.figures import plot_pictures, remaining_picture
 from captum_layermask.evaluate.report.report import Report
-from captum_layermask.evaluate.report.titles import segmentation_title, way_title
+from captum_layermask.evaluate.report.titles import removal_title, segmentation_title
 from captum_layermask.evaluate.seeds import stable_seed
 from captum_layermask.explain.coalitions import Coalitions
-from captum_layermask.explain.segments import SEGMENTERS
+from captum_layermask.explain.segments import SEGMENTATIONS
 from captum_layermask.models.pretrained import LoadedModel
 from captum_layermask.removals.base import RemovalForward
 from captum_layermask.removals.registry import REMOVALS, make_forward
@@ -62,8 +62,8 @@ class Curves:
     Args:
         model: the classifier.
         data: images with their classes.
-        missing: keys of ``REMOVALS``.
-        segments: keys of ``SEGMENTERS``.
+        removals: keys of ``REMOVALS``.
+        segmentations: keys of ``SEGMENTATIONS``.
         orders: keys of ``ORDERS``.
         fractions: how many fractions of the segments to remove, evenly from 0 to 1; at least 2.
         n_segments: about how many segments to make. The paper's 196 are the squares of 16×16 pixels of an
@@ -82,7 +82,10 @@ class Curves:
         [
             ("image", pa.string()),
             ("unit", pa.string()),
-            *((name, pa.dictionary(pa.int32(), pa.string())) for name in ("segmentation", "order", "way")),
+            *(
+                (name, pa.dictionary(pa.int32(), pa.string()))
+                for name in ("segmentation", "order", "removal")
+            ),
             ("fraction", pa.float64()),
             ("label", pa.int32()),
             ("predicted", pa.int32()),
@@ -96,8 +99,8 @@ class Curves:
         model: LoadedModel,
         data: Dataset,
         *,
-        missing: Sequence[str] = ("layer", "grey", "black"),
-        segments: Sequence[str] = tuple(SEGMENTERS),
+        removals: Sequence[str] = ("layer", "grey", "black"),
+        segmentations: Sequence[str] = tuple(SEGMENTATIONS),
         orders: Sequence[str] = tuple(ORDERS),
         fractions: int = 11,
         n_segments: int = 196,
@@ -107,19 +110,19 @@ class Curves:
             raise InputError(f"the number of fractions is {fractions}; give at least 2, for 0 and 1.")
         if n_segments < 1:
             raise InputError(f"the number of segments is {n_segments}; give at least 1.")
-        require_known("segmentation", segments, SEGMENTERS)
+        require_known("segmentation", segmentations, SEGMENTATIONS)
         require_known("order", orders, ORDERS)
         self.model, self.data = model, data
         self.images: Sequence[str] = data.images
-        self.missing, self.segmentations, self.orders = tuple(missing), tuple(segments), tuple(orders)
+        self.removals, self.segmentations, self.orders = tuple(removals), tuple(segmentations), tuple(orders)
         self.steps = fractions - 1
         self.n_segments, self.seed = n_segments, seed
         self.settings = {
             "experiment": self.name,
             **settings_of_model(model),
             "data": {"images": len(data.images), "digest": data.digest},
-            "missing": list(missing),
-            "segments": list(segments),
+            "removals": list(removals),
+            "segmentations": list(segmentations),
             "n_segments": n_segments,
             "orders": list(orders),
             "fractions": fractions,
@@ -128,15 +131,17 @@ class Curves:
         }
         self.forward_seconds = 0.0
         self._network = model.network
-        self._forwards = {way: self._forward(way) for way in missing if not _paints_hidden(way)}
+        self._forwards = {
+            removal: self._forward(removal) for removal in removals if not _paints_hidden(removal)
+        }
 
     def units(self, image: str) -> list[str]:
         """Segmentation, order and way, with ``/`` between them."""
         return [
-            f"{segmentation}/{order}/{way}"
+            f"{segmentation}/{order}/{removal}"
             for segmentation in self.segmentations
             for order in self.orders
-            for way in self.missing
+            for removal in self.removals
         ]
 
     def open(self, image: str) -> _Opened:
@@ -150,7 +155,7 @@ class Curves:
         segments: dict[str, Tensor] = {}
         places: dict[tuple[str, str], Tensor] = {}
         for segmentation in self.segmentations:
-            ids = SEGMENTERS[segmentation](pixels, n_segments=self.n_segments)
+            ids = SEGMENTATIONS[segmentation](pixels, n_segments=self.n_segments)
             sums = segment_sums(ids, saliency)
             segments[segmentation] = ids
             for order in self.orders:
@@ -160,26 +165,26 @@ class Curves:
 
     def work(self, opened: _Opened, unit: str) -> list[dict[str, Any]]:
         """Predict with each fraction of the segments removed."""
-        segmentation, order, way = unit.split("/")
+        segmentation, order, removal = unit.split("/")
         visible = self._visible(opened, segmentation, order)
-        forward = self._forward_for(opened, segmentation, way)
+        forward = self._forward_for(opened, segmentation, removal)
         coalitions = Coalitions(
             forward, opened.pixels, opened.segments[segmentation], batch_size=len(visible)
         )
         start = time.perf_counter()
         logits = coalitions(visible).reshape(len(visible), -1)
         self.forward_seconds += time.perf_counter() - start
-        if logits.shape != (len(visible), len(self.model.categories)):
+        if logits.shape != (len(visible), len(self.model.class_names)):
             raise InputError(
                 f"the network returned {tuple(logits.shape)} for {len(visible)} images and "
-                f"{len(self.model.categories)} class names; give a classifier and a name for each class."
+                f"{len(self.model.class_names)} class names; give a classifier and a name for each class."
             )
         vanished = coalitions.vanished
         return [
             {
                 "segmentation": segmentation,
                 "order": order,
-                "way": way,
+                "removal": removal,
                 "fraction": step / self.steps,
                 "label": self.data.labels[opened.image],
                 "predicted": int(logits[step].argmax()),
@@ -191,7 +196,7 @@ class Curves:
 
     def report(self, records: pa.Table) -> Report:
         """Tables 1 and 3, Fig. 4, what is behind them, and an example."""
-        report = curves_report(records, self.settings, len(self.model.categories))
+        report = curves_report(records, self.settings, len(self.model.class_names))
         opened = first_opened(records["image"].unique().to_pylist(), self.open)
         if opened is None:
             return dataclasses.replace(report, facts={**report.facts, "examples": NO_EXAMPLE})
@@ -206,35 +211,35 @@ class Curves:
     def _examples(self, opened: _Opened) -> Figure:
         """One image in all ways of the first segmentation and order, then the first way in all others."""
         conditions = list(opened.places)
-        shown = [(*conditions[0], way) for way in self.missing]
-        shown += [(*condition, self.missing[0]) for condition in conditions[1:]]
+        shown = [(*conditions[0], removal) for removal in self.removals]
+        shown += [(*condition, self.removals[0]) for condition in conditions[1:]]
         steps = sorted({_share(place, 5, self.steps) for place in range(1, 5)} - {0, self.steps}) or [1]
         rows = {
-            f"{segmentation_title(segmentation)}, {ORDERS[order]}: {way_title(way)}": [
+            f"{segmentation_title(segmentation)}, {ORDERS[order]}: {removal_title(removal)}": [
                 remaining_picture(
-                    self._forward_for(opened, segmentation, way),
+                    self._forward_for(opened, segmentation, removal),
                     opened.pixels,
                     self._visible(opened, segmentation, order)[step, opened.segments[segmentation]],
                 )
                 for step in steps
             ]
-            for segmentation, order, way in shown
+            for segmentation, order, removal in shown
         }
         columns = [f"{step / self.steps:.3g} removed" for step in steps]
         return plot_pictures(
             rows, columns, f"What is left of {opened.image} as more and more of it is removed."
         )
 
-    def _forward_for(self, opened: _Opened, segmentation: str, way: str) -> RemovalForward:
-        if way in self._forwards:
-            return self._forwards[way]
-        return self._forward(way, opened.pixels, opened.segments[segmentation])
+    def _forward_for(self, opened: _Opened, segmentation: str, removal: str) -> RemovalForward:
+        if removal in self._forwards:
+            return self._forwards[removal]
+        return self._forward(removal, opened.pixels, opened.segments[segmentation])
 
     def _forward(
-        self, way: str, reference: Tensor | None = None, segments: Tensor | None = None
+        self, removal: str, reference: Tensor | None = None, segments: Tensor | None = None
     ) -> RemovalForward:
         return make_forward(
-            way,
+            removal,
             self._network,
             colors=self.model.colors,
             reference=reference,
@@ -258,8 +263,8 @@ class Curves:
         return gradient.amax(1, keepdim=True)
 
 
-def _paints_hidden(way: str) -> bool:
-    return way in REMOVALS and REMOVALS[way].leaks
+def _paints_hidden(removal: str) -> bool:
+    return removal in REMOVALS and REMOVALS[removal].leaks
 
 
 def _share(step: int, steps: int, count: int) -> int:

@@ -14,7 +14,7 @@ from captum_layermask.evaluate.curves.orders import ORDERS
 from captum_layermask.evaluate.report.bootstrap import FEWEST, Interval, Statistic, bootstrap, entropy, mean
 from captum_layermask.evaluate.report.figures import plot_curves
 from captum_layermask.evaluate.report.report import Report, Table, absent
-from captum_layermask.evaluate.report.titles import in_paper_order, segmentation_title, way_title
+from captum_layermask.evaluate.report.titles import in_paper_order, removal_title, segmentation_title
 from captum_layermask.metrics import area_under_curve
 from captum_layermask.metrics.wordnet import wnids, wu_palmer_table
 
@@ -76,16 +76,18 @@ class _Results:
     """The records as arrays: image × way × condition (a segmentation and an order) × fraction."""
 
     def __init__(self, records: pa.Table, settings: Mapping[str, Any]) -> None:
-        self.ways: list[str] = settings["missing"]
+        self.removals: list[str] = settings["removals"]
         self.conditions = [
-            (name, order) for name in in_paper_order(settings["segments"]) for order in settings["orders"]
+            (name, order)
+            for name in in_paper_order(settings["segmentations"])
+            for order in settings["orders"]
         ]
         count = settings["fractions"]
         units = records["unit"][::count].to_pylist()
-        units = units[: len(self.ways) * len(self.conditions)]
+        units = units[: len(self.removals) * len(self.conditions)]
         place = [
-            [units.index(f"{segmentation}/{order}/{way}") for segmentation, order in self.conditions]
-            for way in self.ways
+            [units.index(f"{segmentation}/{order}/{removal}") for segmentation, order in self.conditions]
+            for removal in self.removals
         ]
 
         def column(name: str) -> NDArray[Any]:
@@ -108,15 +110,15 @@ class _Results:
 
     def lead(self) -> Interval | None:
         """How far the area under the accuracy of layer masking lies above that of each other way."""
-        if "layer" not in self.ways or len(self.ways) == 1:
+        if "layer" not in self.removals or len(self.removals) == 1:
             return None
         areas = area_under_curve(self.predicted == self.label, self.fractions)
-        layer = self.ways.index("layer")
+        layer = self.removals.index("layer")
         return bootstrap(mean(areas[:, [layer]] - np.delete(areas, layer, 1)), len(self.images))
 
     def others(self) -> list[str]:
         """All ways but layer masking."""
-        return [way for way in self.ways if way != "layer"]
+        return [removal for removal in self.removals if removal != "layer"]
 
 
 def _area_title(name: str) -> str:
@@ -135,14 +137,14 @@ def _areas(results: _Results, name: str, measure: Interval) -> Table:
             f"{name}{unit.get(name, '')}: area under the curve against the fraction of segments removed, "
             f"{_INTERVALS}. The paper's Table 1. {_VANISHED}"
         ),
-        header=("missing", *map(_condition, results.conditions), "vanished"),
+        header=("removal", *map(_condition, results.conditions), "vanished"),
         rows=tuple(
             (
-                way_title(way),
+                removal_title(removal),
                 *(str(measure[row, column, -1]) for column in range(len(results.conditions))),
                 str(results.vanished[:, row].sum()),
             )
-            for row, way in enumerate(results.ways)
+            for row, removal in enumerate(results.removals)
         ),
     )
 
@@ -154,14 +156,14 @@ def _averages(results: _Results, measures: Mapping[str, Interval]) -> Table:
             f"The tables above, averaged over all segmentations and orders, {_INTERVALS}. "
             f"The paper's Table 3. {_VANISHED}"
         ),
-        header=("missing", *measures, "vanished"),
+        header=("removal", *measures, "vanished"),
         rows=tuple(
             (
-                way_title(way),
+                removal_title(removal),
                 *(str(measure[row, -1, -1]) for measure in measures.values()),
                 str(results.vanished[:, row].sum()),
             )
-            for row, way in enumerate(results.ways)
+            for row, removal in enumerate(results.removals)
         ),
     )
 
@@ -176,11 +178,11 @@ def _leads(results: _Results, lead: Interval) -> Table:
         header=("above", *map(_condition, results.conditions), "vanished"),
         rows=tuple(
             (
-                way_title(way),
+                removal_title(removal),
                 *(f"{lead[row, column]:+.3f}" for column in range(len(results.conditions))),
-                str(results.vanished[:, [results.ways.index(w) for w in (way, "layer")]].sum()),
+                str(results.vanished[:, [results.removals.index(w) for w in (removal, "layer")]].sum()),
             )
-            for row, way in enumerate(results.others())
+            for row, removal in enumerate(results.others())
         ),
     )
 
@@ -189,17 +191,17 @@ def _accuracies(results: _Results, accuracy: Interval) -> Table:
     return Table(
         title="Accuracy at each fraction",
         caption=f"Accuracy with each fraction of the segments removed. {_VANISHED}",
-        header=("segments", "order", "missing", *(f"{f:.3g}" for f in results.fractions), "vanished"),
+        header=("segments", "order", "removal", *(f"{f:.3g}" for f in results.fractions), "vanished"),
         rows=tuple(
             (
                 segmentation_title(segmentation),
                 ORDERS[order],
-                way_title(way),
+                removal_title(removal),
                 *(f"{value:.3f}" for value in accuracy.value[row, column, :-1]),
                 str(results.vanished[:, row, column].sum()),
             )
             for column, (segmentation, order) in enumerate(results.conditions)
-            for row, way in enumerate(results.ways)
+            for row, removal in enumerate(results.removals)
         ),
     )
 
@@ -213,10 +215,10 @@ def _vanished(results: _Results) -> Table:
             f"their prediction is that for an empty image; each number is of {samples} samples. Only ways "
             "that mask layers can lose any."
         ),
-        header=("missing", *map(_condition, results.conditions)),
+        header=("removal", *map(_condition, results.conditions)),
         rows=tuple(
-            (way_title(way), *map(str, results.vanished[:, row].sum((0, 2))))
-            for row, way in enumerate(results.ways)
+            (removal_title(removal), *map(str, results.vanished[:, row].sum((0, 2))))
+            for row, removal in enumerate(results.removals)
         ),
     )
 
@@ -226,7 +228,7 @@ def _figures(results: _Results, measures: Mapping[str, Interval]) -> dict[str, F
         f"curves-{segmentation}-{order}": plot_curves(
             results.fractions,
             {
-                name: {way: measure[row, column, :-1] for row, way in enumerate(results.ways)}
+                name: {removal: measure[row, column, :-1] for row, removal in enumerate(results.removals)}
                 for name, measure in measures.items()
             },
             f"{_condition((segmentation, order))}: metrics while segments are removed, with bands of 95 % "
@@ -248,8 +250,8 @@ def _summary(
     ]
     if lead is not None:
         behind = [
-            f"{way_title(way)} ({_condition(condition)}, {lead[row, column]:+.3f})"
-            for row, way in enumerate(results.others())
+            f"{removal_title(removal)} ({_condition(condition)}, {lead[row, column]:+.3f})"
+            for row, removal in enumerate(results.others())
             for column, condition in enumerate(results.conditions)
             if round(float(lead.value[row, column]), 6) <= 0  # equal areas may differ in the last bits
         ]
@@ -266,7 +268,9 @@ def _facts(results: _Results, settings: Mapping[str, Any]) -> dict[str, Any]:
         "images": len(results.images),
         "left out": settings["data"]["images"] - len(results.images),
         "samples": int(results.predicted.size),
-        "vanished": {way: int(results.vanished[:, row].sum()) for row, way in enumerate(results.ways)},
+        "vanished": {
+            removal: int(results.vanished[:, row].sum()) for row, removal in enumerate(results.removals)
+        },
         "segments": {name: round(count, 1) for name, count in _segment_counts(results).items()},
         "saliency": _SALIENCY[settings["saliency"]],
     }

@@ -121,7 +121,7 @@ class Dataset:
 
 def find_images(
     folder: str | Path,
-    categories: Sequence[str],
+    class_names: Sequence[str],
     *,
     masks: str | Path | None = None,
     saliency: str | Path | None = None,
@@ -137,7 +137,7 @@ def find_images(
 
     Args:
         folder: where the images lie.
-        categories: names of the model's classes.
+        class_names: names of the model's classes.
         masks: folder of object masks ``<image>.<category>.png``, where ``<image>`` is the name of an image
             without its suffix, and white is the object. They lie in the folder itself, or in the same
             subfolders as the images.
@@ -160,7 +160,7 @@ def find_images(
         raise InputError(f"the limit is {limit}; give at least 1 image.")
     if limit is not None and limit < len(images):
         images = [images[place * len(images) // limit] for place in range(limit)]
-    label_of = labels_of(images, categories, labels)
+    label_of = labels_of(images, class_names, labels)
     if labelled and not label_of:
         raise InputError(f"cannot tell the classes of the images in {str(folder)!r}; give {LAYOUTS}.")
     masks_of = {} if masks is None else _masks(images, existing_folder(masks))

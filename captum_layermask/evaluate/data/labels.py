@@ -30,13 +30,13 @@ _WNID = re.compile(r"n\d{8}")
 
 
 def labels_of(
-    images: Sequence[str], categories: Sequence[str], labels: str | Path | None = None
+    images: Sequence[str], class_names: Sequence[str], labels: str | Path | None = None
 ) -> dict[str, int]:
     """The class index of each image, or nothing where neither the layout nor a file tells classes.
 
     Args:
         images: paths relative to their folder, with ``/``.
-        categories: names of the model's classes.
+        class_names: names of the model's classes.
         labels: a file of labels (``read_labels``); it takes the place of the layout.
 
     Raises:
@@ -46,7 +46,7 @@ def labels_of(
     """
     paths = [PurePosixPath(image) for image in images]
     flat = all(len(path.parts) == 1 for path in paths)
-    index = functools.cache(functools.partial(_class_index, categories=categories))
+    index = functools.cache(functools.partial(_class_index, class_names=class_names))
     name: Callable[[PurePosixPath], str]
     if labels is not None:
         name = functools.partial(_label, read_labels(labels), Path(labels))
@@ -134,16 +134,16 @@ def _before_underscore(path: PurePosixPath) -> str:
     return path.name.partition("_")[0]
 
 
-def _class_index(name: str, categories: Sequence[str]) -> int:
-    if _WNID.fullmatch(name) and name not in categories:
-        _require_imagenet(categories)
+def _class_index(name: str, class_names: Sequence[str]) -> int:
+    if _WNID.fullmatch(name) and name not in class_names:
+        _require_imagenet(class_names)
         return wnid_index(name)
-    return find_class(categories, name)
+    return find_class(class_names, name)
 
 
-def _require_imagenet(categories: Sequence[str]) -> None:
-    if len(categories) != len(wnids()):
+def _require_imagenet(class_names: Sequence[str]) -> None:
+    if len(class_names) != len(wnids()):
         raise InputError(
-            f"the images are of ImageNet's {len(wnids())} classes and the model knows {len(categories)}; "
+            f"the images are of ImageNet's {len(wnids())} classes and the model knows {len(class_names)}; "
             "give images of the model's classes, in folders named after them."
         )

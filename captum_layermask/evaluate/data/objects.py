@@ -11,22 +11,22 @@ __all__ = ["object_classes", "objects_with_classes"]
 _IMAGENET = 1000
 
 
-def object_classes(category: str, categories: Sequence[str]) -> tuple[int, ...]:
+def object_classes(category: str, class_names: Sequence[str]) -> tuple[int, ...]:
     """The classes that a category of objects stands for, sorted; () if none does.
 
     Args:
         category: a name such as ``traffic_light``; case and underscores do not count. For a network with
             ImageNet's 1000 classes it may be a wnid or any noun above them (``classes_under``).
-        categories: one name per class of the network.
+        class_names: one name per class of the network.
     """
-    if len(categories) == _IMAGENET:
+    if len(class_names) == _IMAGENET:
         return classes_under(category)
     name = _plain(category)
-    return tuple(i for i, known in enumerate(categories) if _plain(known) == name)
+    return tuple(i for i, known in enumerate(class_names) if _plain(known) == name)
 
 
 def objects_with_classes(
-    masks: Collection[str], label: int | None, categories: Sequence[str]
+    masks: Collection[str], label: int | None, class_names: Sequence[str]
 ) -> dict[str, tuple[int, ...]]:
     """The masks of an image that an answer can be held against: category → classes that count as right.
 
@@ -36,11 +36,11 @@ def objects_with_classes(
     Args:
         masks: categories of the masks.
         label: class of the image, if known.
-        categories: one name per class of the network.
+        class_names: one name per class of the network.
     """
     right = {}
     for category in sorted(masks):
-        classes = object_classes(category, categories)
+        classes = object_classes(category, class_names)
         if label is not None:
             classes = (label,) if label in classes or not classes else ()
         if classes:

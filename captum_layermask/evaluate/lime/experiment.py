@@ -23,13 +23,13 @@ from captum_layermask.evaluate.lime.report import RANKS, WHOLE, Results
 from captum_layermask.evaluate.records import rounded
 from captum_layermask.evaluate.report.figures import as_picture, attribution_picture, plot_pictures
 from captum_layermask.evaluate.report.report import Report
-from captum_layermask.evaluate.report.titles import segmentation_title, way_title
+from captum_layermask.evaluate.report.titles import removal_title, segmentation_title
 from captum_layermask.evaluate.seeds import stable_seed
 from captum_layermask.evaluate.watched import Watch
 from captum_layermask.explain.coalitions import Coalitions
 from captum_layermask.explain.explanation import explain, predict
-from captum_layermask.explain.memoized import Remembering
-from captum_layermask.explain.segments import SEGMENTERS
+from captum_layermask.explain.memoized import Memoized
+from captum_layermask.explain.segments import SEGMENTATIONS
 from captum_layermask.metrics import alignment_score, grid_pointing_game, top_k_jaccard, top_k_region
 from captum_layermask.models.pretrained import LoadedModel
 from captum_layermask.removals.base import RemovalForward
@@ -82,8 +82,8 @@ class Lime:
     Args:
         model: the network and its preprocessing.
         data: images; labels and masks are used where there are some.
-        missing: keys of ``REMOVALS``.
-        segments: keys of ``SEGMENTERS``.
+        removals: keys of ``REMOVALS``.
+        segmentations: keys of ``SEGMENTATIONS``.
         n_segments: about how many segments to make.
         n_samples: perturbed images for each explanation.
         top: values of k.
@@ -105,8 +105,8 @@ class Lime:
         model: LoadedModel,
         data: Dataset,
         *,
-        missing: Sequence[str] = ("layer", "grey", "black"),
-        segments: Sequence[str] = tuple(SEGMENTERS),
+        removals: Sequence[str] = ("layer", "grey", "black"),
+        segmentations: Sequence[str] = tuple(SEGMENTATIONS),
         n_segments: int = 196,
         n_samples: int = 500,
         top: Sequence[int] = TOP,
@@ -116,12 +116,16 @@ class Lime:
     ) -> None:
         _check_counts(n_segments, n_samples, top, mosaics, batch_size)
         warn_if_few(n_samples, n_segments)
-        require_known("segmentation", segments, SEGMENTERS)
+        require_known("segmentation", segmentations, SEGMENTATIONS)
         self._model, self._data, self._seed = model, data, seed
-        self._ways, self._segmentations, self._top = tuple(missing), tuple(segments), tuple(sorted(set(top)))
+        self._removals, self._segmentations, self._top = (
+            tuple(removals),
+            tuple(segmentations),
+            tuple(sorted(set(top))),
+        )
         self._n_segments, self._n_samples, self._batch_size = n_segments, n_samples, batch_size
-        for way in self._ways:
-            self._forward(way, torch.zeros(1, 3, 8, 8), torch.zeros(1, 1, 8, 8, dtype=torch.long))
+        for removal in self._removals:
+            self._forward(removal, torch.zeros(1, 3, 8, 8), torch.zeros(1, 1, 8, 8, dtype=torch.long))
         self._mosaics = [f"mosaic-{number:04}" for number in range(mosaics)]
         self.images: Sequence[str] = sorted([*data.images, *self._mosaics])
         self.forward_seconds = 0.0
@@ -129,8 +133,8 @@ class Lime:
             "experiment": self.name,
             **settings_of_model(model),
             "data": {"images": len(data.images), "digest": data.digest},
-            "missing": list(missing),
-            "segments": list(segments),
+            "removals": list(removals),
+            "segmentations": list(segmentations),
             "n_segments": n_segments,
             "n_samples": n_samples,
             "top": list(self._top),
@@ -143,7 +147,7 @@ class Lime:
                 ("image", pa.string()),
                 ("unit", pa.string()),
                 ("segmentation", pa.string()),
-                ("way", pa.string()),
+                ("removal", pa.string()),
                 ("cell", pa.int64()),  # of a mosaic; −1 for an image
                 ("target", pa.int64()),  # class that is explained
                 ("rank", pa.int64()),  # of that class on the intact image; 0 is the likeliest
@@ -161,7 +165,9 @@ class Lime:
 
     def units(self, image: str) -> list[str]:
         """Every segmentation under every way."""
-        return [f"{segmentation}/{way}" for segmentation in self._segmentations for way in self._ways]
+        return [
+            f"{segmentation}/{removal}" for segmentation in self._segmentations for removal in self._removals
+        ]
 
     def open(self, image: str) -> _Opened:
         """Pixels, segments, what to explain and, if known, where it is.
@@ -180,15 +186,15 @@ class Lime:
 
     def work(self, opened: _Opened, unit: str) -> list[dict[str, Any]]:
         """An explanation and its measures; for a mosaic, one for each cell."""
-        segmentation, way = unit.split("/")
+        segmentation, removal = unit.split("/")
         segments = opened.segments[segmentation]
-        forward = self._forward(way, opened.pixels, segments)
+        forward = self._forward(removal, opened.pixels, segments)
         watch = Watch(forward)
-        remembering = Remembering(forward)
+        remembering = Memoized(forward)
         rows = []
         whole = len(opened.targets) == 1
         for number, target in enumerate(opened.targets):
-            row = self._empty_row(segmentation, way, WHOLE if whole else number, number, opened)
+            row = self._empty_row(segmentation, removal, WHOLE if whole else number, number, opened)
             rows.append(row)
             if whole and opened.ranks[number] >= RANKS:
                 continue
@@ -197,7 +203,7 @@ class Lime:
                 remembering,
                 opened.pixels,
                 segments,
-                categories=self._model.categories,
+                class_names=self._model.class_names,
                 target=target,
                 n_samples=self._n_samples,
                 perturbations_per_eval=self._batch_size,
@@ -217,10 +223,10 @@ class Lime:
 
     def report(self, records: pa.Table) -> Report:
         """Table 2, the same for every k, and the Grid Pointing Game."""
-        results = Results(records, self._ways, self._segmentations, self._top)
+        results = Results(records, self._removals, self._segmentations, self._top)
         figures, no_examples = self._figures(results)
         return Report(
-            title=f"LIME under {len(self._ways)} ways to remove pixels: {self._model.name}",
+            title=f"LIME under {len(self._removals)} ways to remove pixels: {self._model.name}",
             summary=(
                 f"Images: {len(results.images)}, mosaics: {len(results.mosaics)}, perturbed images for each "
                 f"explanation: {self._n_samples}. "
@@ -241,14 +247,14 @@ class Lime:
                 "samples of each explanation": self._n_samples,
                 "seconds of each explanation": round(results.seconds / max(1, results.explanations), 3),
                 "seconds of all explanations": round(results.seconds, 1),
-                "vanished": {way_title(way): results.vanished(way) for way in self._ways},
+                "vanished": {removal_title(removal): results.vanished(removal) for removal in self._removals},
                 **no_examples,
             },
         )
 
-    def _forward(self, way: str, reference: Tensor, segments: Tensor) -> RemovalForward:
+    def _forward(self, removal: str, reference: Tensor, segments: Tensor) -> RemovalForward:
         return make_forward(
-            way,
+            removal,
             self._model.network,
             colors=self._model.colors,
             reference=reference,
@@ -265,7 +271,7 @@ class Lime:
             image=image,
             pixels=pixels,
             segments={
-                name: SEGMENTERS[name](pixels, n_segments=self._n_segments) for name in self._segmentations
+                name: SEGMENTATIONS[name](pixels, n_segments=self._n_segments) for name in self._segmentations
             },
             targets=targets,
             ranks=tuple(likeliest.index(target) for target in targets),
@@ -276,7 +282,7 @@ class Lime:
     def _object(self, image: str, target: int) -> Tensor | None:
         """The masks of objects of the class, united; None where there are none, or they say nothing."""
         masks, label = self._data.masks.get(image, {}), self._data.labels.get(image)
-        right = objects_with_classes(masks, label, self._model.categories)
+        right = objects_with_classes(masks, label, self._model.class_names)
         of_target = [
             self._data.mask(image, category, self._model.preprocess)
             for category, classes in right.items()
@@ -295,12 +301,12 @@ class Lime:
             yield Candidate(image, pixels, label, float(probabilities[label]) if prediction == label else 0.0)
 
     def _empty_row(
-        self, segmentation: str, way: str, cell: int, number: int, opened: _Opened
+        self, segmentation: str, removal: str, cell: int, number: int, opened: _Opened
     ) -> dict[str, Any]:
         """A record without an explanation."""
         return {
             "segmentation": segmentation,
-            "way": way,
+            "removal": removal,
             "cell": cell,
             "target": opened.targets[number],
             "rank": opened.ranks[number],
@@ -349,7 +355,7 @@ class Lime:
                 facts["examples"] = NO_EXAMPLE
             else:
                 columns = [(segmentation_title(name), name, WHOLE) for name in self._segmentations]
-                label = self._model.categories[opened.targets[0]]
+                label = self._model.class_names[opened.targets[0]]
                 caption = f"{opened.image} and explanations of “{label}”. {_COLOURS}"
                 figures["explanations"] = self._pictures(results, opened, columns, caption)
         if results.mosaics:
@@ -359,7 +365,8 @@ class Lime:
             else:
                 name = self._segmentations[0]
                 columns = [
-                    (self._model.categories[target], name, cell) for cell, target in enumerate(opened.targets)
+                    (self._model.class_names[target], name, cell)
+                    for cell, target in enumerate(opened.targets)
                 ]
                 caption = (
                     "A mosaic and explanations of its four classes in reading order "
@@ -373,16 +380,16 @@ class Lime:
     ) -> Figure:
         """An image, and for each way its explanations: title, segmentation and cell of each column."""
         rows = {
-            way_title(way): [
+            removal_title(removal): [
                 as_picture(opened.pixels),
                 *(
                     attribution_picture(
-                        results.importance(opened.image, name, way, cell), opened.segments[name]
+                        results.importance(opened.image, name, removal, cell), opened.segments[name]
                     )
                     for _, name, cell in columns
                 ),
             ]
-            for way in self._ways
+            for removal in self._removals
         }
         return plot_pictures(rows, ["image", *(title for title, _, _ in columns)], caption)
 

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from captum_layermask.evaluate.report.bootstrap import FEWEST, Interval, bootstrap, ratio
 from captum_layermask.evaluate.report.figures import plot_curves
 from captum_layermask.evaluate.report.report import Table, absent
-from captum_layermask.evaluate.report.titles import in_paper_order, segmentation_title, way_title
+from captum_layermask.evaluate.report.titles import in_paper_order, removal_title, segmentation_title
 
 __all__ = ["RANKS", "WHOLE", "Results"]
 
@@ -44,8 +44,8 @@ class Results:
 
     Args:
         records: sorted, with the columns of ``Lime.schema``.
-        ways: keys of ``REMOVALS``.
-        segmentations: keys of ``SEGMENTERS``.
+        removals: keys of ``REMOVALS``.
+        segmentations: keys of ``SEGMENTATIONS``.
         top: values of k.
 
     Attributes:
@@ -57,34 +57,34 @@ class Results:
     """
 
     def __init__(
-        self, records: pa.Table, ways: Sequence[str], segmentations: Sequence[str], top: Sequence[int]
+        self, records: pa.Table, removals: Sequence[str], segmentations: Sequence[str], top: Sequence[int]
     ) -> None:
-        self._ways, self._top = ways, top
+        self._removals, self._top = removals, top
         self._segmentations = in_paper_order(segmentations)
         rows = records.to_pylist()
         explained = [row for row in rows if row["n_samples"]]
-        self._rows = {(r["image"], r["segmentation"], r["way"], r["cell"]): r for r in explained}
+        self._rows = {(r["image"], r["segmentation"], r["removal"], r["cell"]): r for r in explained}
         self.images = sorted({row["image"] for row in explained if row["cell"] == WHOLE})
         self.mosaics = sorted({row["image"] for row in explained if row["cell"] != WHOLE})
         self.left_out = len({row["image"] for row in rows}) - len(self.images) - len(self.mosaics)
         self.explanations = len(explained)
         self.seconds = sum(row["seconds"] for row in explained)
 
-    def importance(self, image: str, segmentation: str, way: str, cell: int = WHOLE) -> list[float]:
+    def importance(self, image: str, segmentation: str, removal: str, cell: int = WHOLE) -> list[float]:
         """Of each segment."""
-        return self._rows[image, segmentation, way, cell]["importance"]
+        return self._rows[image, segmentation, removal, cell]["importance"]
 
     def targets(self, image: str) -> list[int]:
         """The explained class, or those of a mosaic's cells in reading order."""
-        where = image, self._segmentations[0], self._ways[0]
+        where = image, self._segmentations[0], self._removals[0]
         return [row["target"] for key, row in self._rows.items() if key[:3] == where]
 
-    def vanished(self, way: str, segmentation: str | None = None) -> int:
+    def vanished(self, removal: str, segmentation: str | None = None) -> int:
         """How many perturbed images lost all their visible pixels on the way through the network."""
         return sum(
             row["vanished"]
             for (_, segments, by, _), row in self._rows.items()
-            if by == way and segmentation in (None, segments)
+            if by == removal and segmentation in (None, segments)
         )
 
     def tables(self) -> tuple[Table, ...]:
@@ -99,7 +99,9 @@ class Results:
     def figure(self) -> Figure:
         """Ablation accuracy against the number of segments removed."""
         panels = {
-            segmentation_title(segmentation): {way: self._ablation(segmentation, way) for way in self._ways}
+            segmentation_title(segmentation): {
+                removal: self._ablation(segmentation, removal) for removal in self._removals
+            }
             for segmentation in self._segmentations
         }
         return plot_curves(
@@ -124,7 +126,7 @@ class Results:
             f"The accuracy of the intact images is {self._intact()}. {self._without_masks()}{_INTERVALS} "
             f"{_COMPARE}",
             (
-                "missing",
+                "removal",
                 *(
                     f"{measure}, {segmentation_title(segmentation)}"
                     for measure in measures
@@ -134,15 +136,15 @@ class Results:
             ),
             tuple(
                 (
-                    way_title(way),
+                    removal_title(removal),
                     *(
-                        str(measure(segmentation, way))
+                        str(measure(segmentation, removal))
                         for measure in measures.values()
                         for segmentation in self._segmentations
                     ),
-                    str(self.vanished(way)),
+                    str(self.vanished(removal)),
                 )
-                for way in self._ways
+                for removal in self._removals
             ),
         )
 
@@ -150,20 +152,20 @@ class Results:
         masks = self._have_masks()
         rows = []
         for segmentation in self._segmentations:
-            for way in self._ways:
-                ablation = self._ablation(segmentation, way)
+            for removal in self._removals:
+                ablation = self._ablation(segmentation, removal)
                 cells = [str(ablation[1 + place]) for place in range(len(self._top))]
                 if masks:
-                    cells += [str(self._of_images(segmentation, way, f"jaccard_{k}")) for k in self._top]
-                vanished = str(self.vanished(way, segmentation))
-                rows.append((segmentation_title(segmentation), way_title(way), *cells, vanished))
+                    cells += [str(self._of_images(segmentation, removal, f"jaccard_{k}")) for k in self._top]
+                vanished = str(self.vanished(removal, segmentation))
+                rows.append((segmentation_title(segmentation), removal_title(removal), *cells, vanished))
         return Table(
             _TITLES[1],
             "Accuracy when the k most important segments are removed, by grey for all ways. "
             f"{self._without_masks()}{_INTERVALS}",
             (
                 "segments",
-                "missing",
+                "removal",
                 *(f"top-{k} ablation ↓" for k in self._top),
                 *(f"top-{k} Jaccard ↑" for k in self._top if masks),
                 "vanished",
@@ -178,42 +180,42 @@ class Results:
             f"where evenly spread (Böhle et al., 2021). Mosaics: {len(self.mosaics)}, all four classes of "
             f"each explained. {_INTERVALS}",
             (
-                "missing",
+                "removal",
                 *(f"{segmentation_title(segmentation)} ↑" for segmentation in self._segmentations),
                 "vanished",
             ),
             tuple(
                 (
-                    way_title(way),
-                    *(str(self._of_mosaics(segmentation, way)) for segmentation in self._segmentations),
-                    str(self.vanished(way)),
+                    removal_title(removal),
+                    *(str(self._of_mosaics(segmentation, removal)) for segmentation in self._segmentations),
+                    str(self.vanished(removal)),
                 )
-                for way in self._ways
+                for removal in self._removals
             ),
         )
 
-    def _of(self, segmentation: str, way: str) -> list[_Row]:
-        return [self._rows[image, segmentation, way, WHOLE] for image in self.images]
+    def _of(self, segmentation: str, removal: str) -> list[_Row]:
+        return [self._rows[image, segmentation, removal, WHOLE] for image in self.images]
 
-    def _ablation(self, segmentation: str, way: str) -> Interval:
+    def _ablation(self, segmentation: str, removal: str) -> Interval:
         """Accuracy with nothing removed, then with each number of segments."""
         columns = ["prediction", *(f"ablated_{k}" for k in self._top)]
         return _mean(
-            [[row[name] == row["target"] for name in columns] for row in self._of(segmentation, way)]
+            [[row[name] == row["target"] for name in columns] for row in self._of(segmentation, removal)]
         )
 
-    def _of_images(self, segmentation: str, way: str, column: str) -> Interval:
-        return _mean([row[column] for row in self._of(segmentation, way)])
+    def _of_images(self, segmentation: str, removal: str, column: str) -> Interval:
+        return _mean([row[column] for row in self._of(segmentation, removal)])
 
-    def _of_mosaics(self, segmentation: str, way: str) -> Interval:
+    def _of_mosaics(self, segmentation: str, removal: str) -> Interval:
         cells = [
-            [row["pointing"] for key, row in self._rows.items() if key[:3] == (image, segmentation, way)]
+            [row["pointing"] for key, row in self._rows.items() if key[:3] == (image, segmentation, removal)]
             for image in self.mosaics
         ]
         return _mean([np.mean(shares) for shares in cells])
 
     def _intact(self) -> Interval:
-        return self._ablation(self._segmentations[0], self._ways[0])[0]
+        return self._ablation(self._segmentations[0], self._removals[0])[0]
 
     def _without_masks(self) -> str:
         """A sentence, where it is true."""
@@ -222,7 +224,9 @@ class Results:
         return "Alignment and Jaccard similarity are not here: no image has a mask of the explained object. "
 
     def _have_masks(self) -> bool:
-        return any(not np.isnan(row["alignment"]) for row in self._of(self._segmentations[0], self._ways[0]))
+        return any(
+            not np.isnan(row["alignment"]) for row in self._of(self._segmentations[0], self._removals[0])
+        )
 
 
 def _mean(values: ArrayLike) -> Interval:

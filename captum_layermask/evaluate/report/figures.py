@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from captum_layermask.evaluate.report.bootstrap import Interval
-from captum_layermask.evaluate.report.titles import way_title
+from captum_layermask.evaluate.report.titles import removal_title
 from captum_layermask.masking.mask import Mask
 from captum_layermask.plots.explanation import DIVERGING, Picture
 from captum_layermask.removals.base import RemovalForward
@@ -32,7 +32,7 @@ __all__ = [
     "plot_pictures",
     "plot_shape",
     "remaining_picture",
-    "way_color",
+    "removal_color",
 ]
 
 #: Okabe & Ito's colours, which colour-blind readers tell apart, for the ways of the paper's tables.
@@ -52,19 +52,19 @@ _DASHES = ("--", ":", "-.")
 _PANEL_WIDTH, _PANEL_HEIGHT, _PICTURE = 5.0, 3.1, 1.55
 
 
-def way_color(way: str) -> str:
+def removal_color(removal: str) -> str:
     """The colour of a way to remove pixels, the same in every figure.
 
     Args:
-        way: a key of ``REMOVALS``.
+        removal: a key of ``REMOVALS``.
 
     Returns:
         ``#rrggbb``.
     """
-    if way in _COLORS:
-        return _COLORS[way]
+    if removal in _COLORS:
+        return _COLORS[removal]
     others = sorted(set(REMOVALS) - set(_COLORS))
-    place = others.index(way) if way in others else len(others)
+    place = others.index(removal) if removal in others else len(others)
     red, green, blue, _ = colormaps["viridis"](place / max(1, len(others)), bytes=True)
     return f"#{red:02x}{green:02x}{blue:02x}"
 
@@ -89,34 +89,36 @@ def plot_curves(
 
     Source: Fig. 4 of Balasubramanian & Feizi.
     """
-    ways = list(dict.fromkeys(way for panel in panels.values() for way in panel))
+    removals = list(dict.fromkeys(removal for panel in panels.values() for removal in panel))
     columns = min(2, len(panels))
     rows = math.ceil(len(panels) / columns)
-    legend_rows = math.ceil(len(ways) / 3)
+    legend_rows = math.ceil(len(removals) / 3)
     figure = _figure(_PANEL_WIDTH * columns, _PANEL_HEIGHT * rows + 0.3 * legend_rows, caption)
     axes = figure.subplots(rows, columns, squeeze=False).flatten()
     for axis in axes[len(panels) :]:
         axis.set_visible(False)
     for axis, (title, lines) in zip(axes, panels.items(), strict=False):
-        for way in sorted(lines, key=lambda way: way == "layer"):
-            value, low, high = lines[way]
-            axis.fill_between(fractions, low, high, color=way_color(way), alpha=0.18, linewidth=0)
-            axis.plot(fractions, value, color=way_color(way), **_line(way, ways))
+        for removal in sorted(lines, key=lambda removal: removal == "layer"):
+            value, low, high = lines[removal]
+            axis.fill_between(fractions, low, high, color=removal_color(removal), alpha=0.18, linewidth=0)
+            axis.plot(fractions, value, color=removal_color(removal), **_line(removal, removals))
         axis.set_title(title, fontsize="medium", loc="left")
         axis.set_xlabel(across)
         axis.set_xlim(min(fractions), max(fractions))
         axis.set_ylim(bottom=0)
         _lighten(axis)
     handles = [
-        figure.axes[0].plot([], [], color=way_color(way), label=way_title(way), **_line(way, ways))[0]
-        for way in ways
+        figure.axes[0].plot(
+            [], [], color=removal_color(removal), label=removal_title(removal), **_line(removal, removals)
+        )[0]
+        for removal in removals
     ]
-    figure.legend(handles=handles, loc="outside upper center", ncols=min(3, len(ways)), frameon=False)
+    figure.legend(handles=handles, loc="outside upper center", ncols=min(3, len(removals)), frameon=False)
     return figure
 
 
 def plot_shape(
-    accuracies: Mapping[str, Mapping[str, tuple[float, float]]], caption: str, *, ways: Sequence[str]
+    accuracies: Mapping[str, Mapping[str, tuple[float, float]]], caption: str, *, removals: Sequence[str]
 ) -> Figure:
     """Draw, for each class and way, the accuracy with the object mask and with the broken mask.
 
@@ -126,25 +128,25 @@ def plot_shape(
         accuracies: class → key of ``REMOVALS`` → accuracies in [0, 1], NaN where there are no images; in the
             order in which to draw the classes.
         caption: kept as the figure's label.
-        ways: keys of ``REMOVALS``, the bars of a class from left to right.
+        removals: keys of ``REMOVALS``, the bars of a class from left to right.
 
     Returns:
         A figure that no global state refers to.
 
     Source: Figs. 6 and 7 of Balasubramanian & Feizi.
     """
-    bars = 2 * len(ways) + 1
+    bars = 2 * len(removals) + 1
     per_row = max(1, 66 // bars)
     classes = list(accuracies)
     rows = [classes[start : start + per_row] for start in range(0, len(classes), per_row)]
-    figure = _figure(10.0, 2.6 * len(rows) + 0.35 * math.ceil((len(ways) + 2) / 5), caption)
+    figure = _figure(10.0, 2.6 * len(rows) + 0.35 * math.ceil((len(removals) + 2) / 5), caption)
     axes = figure.subplots(len(rows), 1, squeeze=False).flat
     for axis, row in zip(axes, rows, strict=True):
         for place, name in enumerate(row):
-            for number, way in enumerate(ways):
-                _draw_pair(axis, place * bars + 2 * number, accuracies[name][way], way_color(way))
+            for number, removal in enumerate(removals):
+                _draw_pair(axis, place * bars + 2 * number, accuracies[name][removal], removal_color(removal))
         axis.set_xticks(
-            [place * bars + len(ways) - 0.5 for place in range(len(row))],
+            [place * bars + len(removals) - 0.5 for place in range(len(row))],
             [textwrap.fill(shortened(name, 40), 14) for name in row],
             fontsize="small",
         )
@@ -158,7 +160,10 @@ def plot_shape(
         Patch(facecolor="#444444", label="object mask"),
         Patch(facecolor="#44444455", edgecolor="#444444", label="broken mask"),
     ]
-    handles = [*(Patch(color=way_color(way), label=way_title(way)) for way in ways), *kinds]
+    handles = [
+        *(Patch(color=removal_color(removal), label=removal_title(removal)) for removal in removals),
+        *kinds,
+    ]
     figure.legend(handles=handles, loc="outside upper center", ncols=min(5, len(handles)), frameon=False)
     return figure
 
@@ -255,12 +260,12 @@ def _draw_pair(axis: Axes, left: float, accuracies: tuple[float, float], color: 
     )
 
 
-def _line(way: str, ways: Sequence[str]) -> dict[str, Any]:
+def _line(removal: str, removals: Sequence[str]) -> dict[str, Any]:
     """Layer masking is a thick line; the others also differ by their dashes."""
-    if way == "layer":
+    if removal == "layer":
         return {"linewidth": 2.6, "linestyle": "-"}
-    others = [other for other in ways if other != "layer"]
-    return {"linewidth": 1.5, "linestyle": _DASHES[others.index(way) % len(_DASHES)]}
+    others = [other for other in removals if other != "layer"]
+    return {"linewidth": 1.5, "linestyle": _DASHES[others.index(removal) % len(_DASHES)]}
 
 
 def _lighten(axis: Axes) -> None:

@@ -7,21 +7,21 @@ from collections.abc import Sequence
 from captum_layermask.explain.comparison import marked
 from captum_layermask.removals.registry import REMOVALS
 
-__all__ = ["in_paper_order", "segmentation_title", "way_title"]
+__all__ = ["in_paper_order", "removal_title", "segmentation_title"]
 
 _SEGMENTATIONS = {"quickshift": "quickshift", "grid": "squares", "slic": "SLIC"}
 
 
-def way_title(way: str) -> str:
+def removal_title(removal: str) -> str:
     """The title of a key of ``REMOVALS``, with a mark where it leaks."""
-    return marked(REMOVALS[way].title, REMOVALS[way].leaks)
+    return marked(REMOVALS[removal].title, REMOVALS[removal].leaks)
 
 
 def segmentation_title(segmentation: str) -> str:
-    """The title of a key of ``SEGMENTERS``."""
+    """The title of a key of ``SEGMENTATIONS``."""
     return _SEGMENTATIONS.get(segmentation, segmentation)
 
 
 def in_paper_order(segmentations: Sequence[str]) -> list[str]:
-    """Keys of ``SEGMENTERS`` in the order of the paper's Tables 1 and 2, others after them."""
+    """Keys of ``SEGMENTATIONS`` in the order of the paper's Tables 1 and 2, others after them."""
     return sorted(segmentations, key=[*_SEGMENTATIONS, *segmentations].index)

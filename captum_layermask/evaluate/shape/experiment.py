@@ -20,7 +20,7 @@ from captum_layermask.evaluate.data.objects import objects_with_classes
 from captum_layermask.evaluate.digests import settings_of_model
 from captum_layermask.evaluate.report.figures import plot_pictures, remaining_picture
 from captum_layermask.evaluate.report.report import Report
-from captum_layermask.evaluate.report.titles import way_title
+from captum_layermask.evaluate.report.titles import removal_title
 from captum_layermask.evaluate.seeds import stable_seed
 from captum_layermask.evaluate.shape.report import BROKEN, INTACT, OBJECT, Counts
 from captum_layermask.evaluate.watched import Watch
@@ -78,7 +78,7 @@ class Shape:
         model: the network and its preprocessing.
         data: images with object masks. A mask's class is its image's label; without labels, it is any class
             that its category stands for (``object_classes``).
-        missing: keys of ``REMOVALS``.
+        removals: keys of ``REMOVALS``.
         pairs: on how many other images each mask is laid.
         seed: of their choice, and of ways that draw noise.
 
@@ -108,20 +108,20 @@ class Shape:
         model: LoadedModel,
         data: Dataset,
         *,
-        missing: Sequence[str] = ("layer", "grey", "black"),
+        removals: Sequence[str] = ("layer", "grey", "black"),
         pairs: int = 8,
         seed: int = 0,
     ) -> None:
         if pairs < 0:
             raise InputError(f"the number of pairs is {pairs}; give 0 or more.")
-        self._model, self._data, self._ways = model, data, tuple(missing)
+        self._model, self._data, self._removals = model, data, tuple(removals)
         self._pairs, self._seed = pairs, seed
         self._right = {
             image: right
             for image in data.images
             if (
                 right := objects_with_classes(
-                    data.masks.get(image, {}), data.labels.get(image), model.categories
+                    data.masks.get(image, {}), data.labels.get(image), model.class_names
                 )
             )
         }
@@ -130,22 +130,22 @@ class Shape:
                 "no image has a mask of an object that is one of the network's classes; name the masks "
                 "<image>.<category>.png, with classes of the network (for ImageNet: or what lies above them)."
             )
-        for way in self._ways:
-            self._forward(way, torch.zeros(1, 3, 8, 8))
+        for removal in self._removals:
+            self._forward(removal, torch.zeros(1, 3, 8, 8))
         self.images: Sequence[str] = sorted(self._right)
         self.forward_seconds = 0.0
         self.settings = {
             "experiment": self.name,
             **settings_of_model(model),
             "data": {"images": len(data.images), "digest": data.digest},
-            "missing": list(missing),
+            "removals": list(removals),
             "pairs": pairs,
             "seed": seed,
         }
 
     def units(self, image: str) -> list[str]:
         """The image intact, then a unit for each way."""
-        return [INTACT, *self._ways]
+        return [INTACT, *self._removals]
 
     def open(self, image: str) -> _Opened:
         """Pixels, masks, and the images that each mask is laid on.
@@ -173,7 +173,7 @@ class Shape:
 
     def report(self, records: pa.Table) -> Report:
         """Accuracy with object mask and broken mask for each class, and the direct test."""
-        counts = Counts(records, self._right, self._class_name, self._ways)
+        counts = Counts(records, self._right, self._class_name, self._removals)
         recognised = sum(counts.recognised.values())
         figures = self._figures(counts)
         return Report(
@@ -192,14 +192,14 @@ class Shape:
                 "masks": len(counts.masks),
                 "masks recognised intact": recognised,
                 "masks wholly outside the crop": counts.outside,
-                "vanished": {way_title(way): counts.vanished(way) for way in self._ways},
+                "vanished": {removal_title(removal): counts.vanished(removal) for removal in self._removals},
                 **({"examples": NO_EXAMPLE} if recognised and "examples" not in figures else {}),
             },
         )
 
-    def _forward(self, way: str, reference: Tensor) -> RemovalForward:
+    def _forward(self, removal: str, reference: Tensor) -> RemovalForward:
         model = self._model
-        return make_forward(way, model.network, colors=model.colors, reference=reference, seed=self._seed)
+        return make_forward(removal, model.network, colors=model.colors, reference=reference, seed=self._seed)
 
     def _others(self, image: str, category: str) -> list[tuple[str, Tensor]]:
         """Images without an object of the mask's classes, drawn for this mask."""
@@ -208,12 +208,12 @@ class Shape:
         others = (other for other in drawn if right.isdisjoint(chain(*self._right[other].values())))
         return list(islice(readable(others, self._data, self._model), self._pairs))
 
-    def _with_mask(self, opened: _Opened, category: str, way: str) -> list[dict[str, Any]]:
+    def _with_mask(self, opened: _Opened, category: str, removal: str) -> list[dict[str, Any]]:
         hidden = opened.masks[category]
         seen = [(opened.image, opened.pixels), (opened.image, opened.pixels), *opened.others[category]]
         pixels = torch.cat([image for _, image in seen])
         masks = torch.cat([hidden, broken(hidden), *[hidden] * len(opened.others[category])])
-        forward = self._forward(way, pixels)
+        forward = self._forward(removal, pixels)
         watch = Watch(forward)
         with torch.no_grad():
             predictions = forward(pixels, mask=~masks).argmax(1).tolist()
@@ -226,7 +226,7 @@ class Shape:
 
     def _class_name(self, image: str, category: str) -> str:
         label = self._data.labels.get(image)
-        return category.replace("_", " ") if label is None else self._model.categories[label]
+        return category.replace("_", " ") if label is None else self._model.class_names[label]
 
     def _figures(self, counts: Counts) -> dict[str, Figure]:
         masks = counts.examples()
@@ -244,11 +244,11 @@ class Shape:
         for _, pixels in opened.others[category][:1]:
             views["on another image"] = pixels, hidden
         rows = {
-            way_title(way): [
-                remaining_picture(self._forward(way, pixels), pixels, ~mask)
+            removal_title(removal): [
+                remaining_picture(self._forward(removal, pixels), pixels, ~mask)
                 for pixels, mask in views.values()
             ]
-            for way in self._ways
+            for removal in self._removals
         }
         name = self._class_name(opened.image, category)
         return plot_pictures(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from captum_layermask.evaluate.report.bootstrap import FEWEST, bootstrap, ratio
 from captum_layermask.evaluate.report.figures import plot_shape
 from captum_layermask.evaluate.report.report import Table, absent
-from captum_layermask.evaluate.report.titles import way_title
+from captum_layermask.evaluate.report.titles import removal_title
 
 __all__ = ["BROKEN", "INTACT", "OBJECT", "Counts"]
 
@@ -53,7 +53,7 @@ class Counts:
         records: sorted, with the columns of ``Shape.schema``.
         right: image → category of a mask → classes that count as right.
         class_name: of a mask's image and category.
-        ways: keys of ``REMOVALS``.
+        removals: keys of ``REMOVALS``.
 
     Attributes:
         masks: image and category of each that hides something, sorted.
@@ -67,12 +67,12 @@ class Counts:
         records: pa.Table,
         right: Mapping[str, Mapping[str, tuple[int, ...]]],
         class_name: Callable[[str, str], str],
-        ways: Sequence[str],
+        removals: Sequence[str],
     ) -> None:
         rows = records.to_pylist()
         intact = {row["image"]: row["prediction"] for row in rows if row["unit"] == INTACT}
         masked = [row for row in rows if row["unit"] != INTACT]
-        self._ways = ways
+        self._removals = removals
         self._hidden = {(row["image"], row["category"]): row["hidden"] for row in masked}
         self.masks = sorted(mask for mask, hidden in self._hidden.items() if hidden)
         self.images = sorted({image for image, _ in self.masks})
@@ -102,17 +102,19 @@ class Counts:
             Table(
                 _TITLES[0],
                 _CAPTION,
-                ("missing", *_COLUMNS),
-                tuple((way_title(way), *self._cells(way, self.masks)) for way in self._ways),
+                ("removal", *_COLUMNS),
+                tuple(
+                    (removal_title(removal), *self._cells(removal, self.masks)) for removal in self._removals
+                ),
             ),
             Table(
                 _TITLES[1],
                 "A class may have few images: read the intervals. “–” where none is recognised intact.",
-                ("class", "missing", *_COLUMNS),
+                ("class", "removal", *_COLUMNS),
                 tuple(
-                    (name, way_title(way), *self._cells(way, self._classes[name]))
+                    (name, removal_title(removal), *self._cells(removal, self._classes[name]))
                     for name in sorted(self._classes)
-                    for way in self._ways
+                    for removal in self._removals
                 ),
             ),
         )
@@ -124,11 +126,14 @@ class Counts:
             **{name: self._classes[name] for name in self._telling_classes()},
         }
         return plot_shape(
-            {name: {way: self._accuracies(way, m) for way in self._ways} for name, m in groups.items()},
+            {
+                name: {removal: self._accuracies(removal, m) for removal in self._removals}
+                for name, m in groups.items()
+            },
             "Accuracy with the object mask (dark) and with the broken mask (pale), and what lies between. "
             f"Shown are classes with at least {_MASKS_OF_A_BAR} recognised masks; of many, those where "
-            f"{way_title(self._reference)} differs most from the other ways, to either side.",
-            ways=self._ways,
+            f"{removal_title(self._reference)} differs most from the other ways, to either side.",
+            removals=self._removals,
         )
 
     def examples(self) -> list[_Mask]:
@@ -137,20 +142,25 @@ class Counts:
         middle = len(sizes) // 2
         return [mask for _, (_, mask) in sorted(enumerate(sizes), key=lambda entry: abs(entry[0] - middle))]
 
-    def vanished(self, way: str) -> int:
+    def vanished(self, removal: str) -> int:
         """How many samples lost all their visible pixels on the way through the network."""
-        return int(sum(self._counts[way, mask][-1] for mask in self.masks))
+        return int(sum(self._counts[removal, mask][-1] for mask in self.masks))
 
     @property
     def _reference(self) -> str:
-        return "layer" if "layer" in self._ways else self._ways[0]
+        return "layer" if "layer" in self._removals else self._removals[0]
 
     def _telling_classes(self) -> list[str]:
         """Classes from the one where the reference loses least by the object mask, against the other ways."""
 
         def lead(name: str) -> float:
-            accuracies = {way: self._accuracies(way, self._classes[name]) for way in self._ways}
-            gaps = {way: with_broken - with_object for way, (with_object, with_broken) in accuracies.items()}
+            accuracies = {
+                removal: self._accuracies(removal, self._classes[name]) for removal in self._removals
+            }
+            gaps = {
+                removal: with_broken - with_object
+                for removal, (with_object, with_broken) in accuracies.items()
+            }
             return gaps[self._reference] - float(np.mean([*gaps.values()]))
 
         counts = {name: sum(self.recognised[m] for m in masks) for name, masks in self._classes.items()}
@@ -158,12 +168,12 @@ class Counts:
         half = _CLASSES_DRAWN // 2
         return ranked if len(ranked) <= _CLASSES_DRAWN else ranked[:half] + ranked[-half:]
 
-    def _cells(self, way: str, masks: Sequence[_Mask]) -> list[str]:
+    def _cells(self, removal: str, masks: Sequence[_Mask]) -> list[str]:
         """The cells of ``_COLUMNS`` for some of the masks."""
         place = {image: i for i, image in enumerate(sorted({image for image, _ in masks}))}
         recognised, laid = np.zeros((len(place), 4)), np.zeros((len(place), 4))
         for mask in masks:
-            counts = self._counts[way, mask]
+            counts = self._counts[removal, mask]
             if self.recognised[mask]:
                 recognised[place[mask[0]]] += [1, counts[0], counts[1], counts[1] - counts[0]]
             laid[place[mask[0]]] += counts[2:]
@@ -181,8 +191,8 @@ class Counts:
             f"{laid[:, 3].sum():.0f}",
         ]
 
-    def _accuracies(self, way: str, masks: Sequence[_Mask]) -> tuple[float, float]:
+    def _accuracies(self, removal: str, masks: Sequence[_Mask]) -> tuple[float, float]:
         """Accuracy with the object mask and with the broken mask, NaN where no object is recognised."""
-        recognised = [self._counts[way, mask][:2] for mask in masks if self.recognised[mask]]
+        recognised = [self._counts[removal, mask][:2] for mask in masks if self.recognised[mask]]
         with_object, with_broken = np.mean(recognised, 0) if recognised else (np.nan, np.nan)
         return float(with_object), float(with_broken)
