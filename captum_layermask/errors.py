@@ -1,4 +1,4 @@
-"""What can go wrong, each with one sentence that says what to do."""
+"""What can go wrong, each with one sentence that tells what to do."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class TrainingModeError(LayerMaskError, RuntimeError):
 
 
 class InplaceError(LayerMaskError, RuntimeError):
-    """An in-place operation would change the mask behind the back of another tensor."""
+    """An in-place operation would change the mask of another tensor unseen."""
 
 
 class MissingPackageError(LayerMaskError, ImportError):
@@ -49,7 +49,7 @@ class MissingPackageError(LayerMaskError, ImportError):
 
 
 class StoppedError(LayerMaskError):
-    """The user stopped a command; says what is kept and how to go on."""
+    """The user stopped a command; tells what was written and how to go on."""
 
 
 class UnknownNameError(LayerMaskError, ValueError):
@@ -63,7 +63,7 @@ class UnknownNameError(LayerMaskError, ValueError):
         super().__init__(f"{message} {hint}".strip())
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Travels as its sentence; a process pool breaks where it cannot make an error anew."""
+        """Pickled as its sentence; a process pool breaks where it cannot make an error anew."""
         return copyreg.__newobj__, (type(self), *self.args), vars(self)  # type: ignore[attr-defined]
 
 
@@ -87,7 +87,7 @@ def require_seed(seed: int) -> None:
 
 
 class NothingMissingWarning(UserWarning):
-    """A forward was asked about many images and never saw a missing pixel."""
+    """A forward was called with many images and never saw a missing pixel."""
 
 
 class VanishedWarning(UserWarning):

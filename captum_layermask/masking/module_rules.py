@@ -5,10 +5,10 @@ from __future__ import annotations
 import copy
 from typing import Any, cast
 
-import torch
 from torch import nn
 
 from captum_layermask.masking.carrier import Carrier
+from captum_layermask.masking.compiling import untraced
 from captum_layermask.masking.registry import MODULE_RULES
 from captum_layermask.masking.signatures import Function
 from captum_layermask.masking.trees import instances
@@ -25,11 +25,14 @@ class RuledModule(nn.Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The masked version of the module's forward."""
-        result = self._rule(*self._replaced, *args, **kwargs)
-        carrier = next(instances((args, kwargs), Carrier), None)
-        if carrier is not None and carrier.run.observe is not None:
-            (module,) = self._replaced
-            carrier.run.observe(carrier.run, type(module), self._rule.__name__, result)
+        (module,) = self._replaced
+        carriers = list(instances((args, kwargs), Carrier))
+        if not carriers:
+            return self._rule(module, *args, **kwargs)
+        run = carriers[0].run
+        result = run.apply(self._rule, (module, *args), kwargs, carriers)
+        if run.observe is not None:
+            run.observe(run, type(module), self._rule.__name__, result)
         return result
 
 
@@ -49,23 +52,23 @@ class LastMasked(nn.Module):
         return result
 
 
-@torch.compiler.disable
-def with_module_rules(model: nn.Module, until: str | None = None) -> nn.Module:
+@untraced
+def with_module_rules(model: nn.Module, last: str | None = None) -> nn.Module:
     """The model itself where nothing is replaced, else a copy that shares everything else.
 
     The copy has its own tree of modules and the model's own parameters and buffers.
 
     Args:
         model: the network.
-        until: the path of a module behind which there are no masks any more, or None.
+        last: the path of the last module that is masked, or None.
     """
-    if until is None and not any(map(_replaced, model.modules())):
+    if last is None and not any(map(_replaced, model.modules())):
         return model
     twin = _copy(model, {})
-    if until is not None:
-        until = until.replace("_orig_mod.", "")
-        parent, _, name = until.rpartition(".")
-        twin.get_submodule(parent)._modules[name] = LastMasked(twin.get_submodule(until))
+    if last is not None:
+        last = last.replace("_orig_mod.", "")
+        parent, _, name = last.rpartition(".")
+        twin.get_submodule(parent)._modules[name] = LastMasked(twin.get_submodule(last))
     return twin
 
 

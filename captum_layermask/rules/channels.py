@@ -50,7 +50,7 @@ def softmax(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -
     raw, least = x.raw, function in _SOFTMIN
     if x.axes[dim] != "C" and not x.mask.full:
         end = torch.finfo(raw.dtype)
-        raw = torch.where(x.over(x.mask.kept), raw, end.max if least else end.min)
+        raw = torch.where(x.over(x.mask.present), raw, end.max if least else end.min)
     plain = torch.log_softmax if function in _LOG_SOFTMAX else torch.softmax
     return x.like(plain(-raw if least else raw, dim, dtype=argument(function, args, kwargs, "dtype")))
 
@@ -68,14 +68,6 @@ def between_channels(function: Function, args: tuple[Any, ...], kwargs: dict[str
 
 
 give_rule(between_channels, "local_response_norm", "channel_shuffle", "native_channel_shuffle")
-
-
-@rule_for("rms_norm")
-def rms_norm(x: MaskedMap, normalized_shape: Any, *args: Any, **kwargs: Any) -> MaskedMap:
-    """A normalisation over the channels of one pixel."""
-    if set(x.axes[-len(normalized_shape) :]) != {"C"}:
-        raise NoRuleError(f"rms_norm over positions (axes {x.named}) has no rule.")
-    return x.like(F.rms_norm(x.raw, normalized_shape, *args, **kwargs))
 
 
 def is_flat(x: MaskedMap, dim: int) -> bool:

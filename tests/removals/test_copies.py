@@ -175,7 +175,7 @@ def examples(tmp_path_factory):
     )
     explanation = comparison.rows[0].explanation
     mask = Mask(SEGMENTS != 4)
-    mask.behind(Window((3, 3), before=(1, 1), after=(1, 1)), paper)
+    mask.after(Window((3, 3), before=(1, 1), after=(1, 1)), paper)
     trace = forward.trace(HOLED, outputs=True)
     metrics = [ClassEntropy(4), UnchangedPredictions(), WordNetSimilarity(), TopKAblation(2)]
     metrics += [AlignmentScore(), TopKJaccard(2), GridPointingGame()]
