@@ -197,7 +197,7 @@ def vanishing() -> Figure:
         panel.set_xticks([0, 64, 128, 192])
         panel.set_yticks([0, 64, 128, 192])
     _legend(
-        figure, **{"reaches the head": {"color": VISIBLE}, "vanishes inside the network": {"color": VANISHED}}
+        figure, **{"reaches the head": {"color": VISIBLE}, "vanishes on the way": {"color": VANISHED}}
     )
     return figure
 
