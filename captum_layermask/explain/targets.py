@@ -47,6 +47,11 @@ def find_class(class_names: Sequence[str], name: str) -> int:
     Raises:
         UnknownNameError: no class has this name; near matches are offered.
         InputError: the index is out of range, or several classes share the name.
+
+    Example:
+        ```python
+        target = find_class(loaded.class_names, "tiger cat")  # 282 of ImageNet's
+        ```
     """
     if name.isdecimal():
         return _checked(int(name), class_names)

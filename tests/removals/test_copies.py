@@ -62,7 +62,7 @@ from captum_layermask.metrics.wordnet import hierarchy
 from captum_layermask.models.pretrained import Normalize
 from captum_layermask.plots.explanation import plot_explanation
 from captum_layermask.removals.colors import Colors
-from captum_layermask.removals.leaking_fills import PaintedForward
+from captum_layermask.removals.leaking_fills import LeakingFillForward
 from captum_layermask.removals.registry import Setting
 from captum_layermask.testing import check_masking
 
@@ -99,7 +99,7 @@ def is_its_own(module, name, value):
 PUBLIC = public()
 KINDS = list(dict.fromkeys(value for value in PUBLIC.values() if inspect.isclass(value)))
 ERRORS = [kind for kind in KINDS if issubclass(kind, Exception)]
-#: What a user can hold objects of. An activation inside a forward is none: kept, it is a plain tensor.
+#: What a user can hold objects of. An activation inside a forward is none: outside, it is a plain tensor.
 HELD = [
     kind
     for kind in KINDS
@@ -123,7 +123,7 @@ def through_file(value, save, load):
 
 
 def same(a, b):
-    """Whether two objects hold the same, all the way down; what holds itself is asked for its looks."""
+    """Whether two objects hold the same, all the way down; what holds itself is compared by its looks."""
     if a is b or type(a) is not type(b):
         return a is b
     if isinstance(a, torch.Tensor):
@@ -151,7 +151,7 @@ def small_transformer():
 
 
 def forwards():
-    """One of every way to remove pixels, that has been called."""
+    """One of every removal, that has been called."""
     made = {}
     for removal in REMOVALS:
         model = small_transformer() if removal == "drop-tokens" else small_classifier(4)
@@ -181,10 +181,10 @@ def examples(tmp_path_factory):
     metrics += [AlignmentScore(), TopKJaccard(2), GridPointingGame()]
     made = [
         *forwards().values(),
-        PaintedForward(forward.model, PIXELS),
+        LeakingFillForward(forward.model, PIXELS),
         *REMOVALS.values(),
         *(Setting(COLORS, PIXELS, SEGMENTS), COLORS, Normalize([0.5], [0.2]), model),
-        *(comparison, comparison.rows[0], comparison.rows[0].intact, explanation),
+        *(comparison, comparison.rows[0], comparison.rows[0].original, explanation),
         *(experiment, Shape(model, data), Lime(model, data), data),
         run(experiment, folder / "out", show_progress=False),
         *(Report("", "", (absent("", ""),), {}, {}), absent("", ""), Interval(0.5, 0.25, 0.75)),
