@@ -1,4 +1,4 @@
-"""The code blocks of the documentation run, and do what the text says; its links lead somewhere."""
+"""The code blocks of the documentation run, and do what the text promises; its links lead somewhere."""
 
 import ast
 import importlib

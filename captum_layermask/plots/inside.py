@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 import torch.nn.functional as F
+from matplotlib import rcParams
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.colors import Normalize
@@ -26,7 +27,8 @@ from captum_layermask.removals.registry import REMOVALS, make_forward
 
 __all__ = ["plot_activations", "plot_neighbor_padding"]
 
-_CELL = 2.5
+_CELL = 2.5  # inches
+_LETTERS_PER_CELL = 24  # of a title, in the default size
 
 
 @torch.no_grad()
@@ -114,10 +116,11 @@ def plot_activations(
     original = _plain_activation(model, model, layer, image)
     maps = [_activation(forward, layer, image, visible) for forward in forwards.values()]
     indices = _chosen(channels, original)
+    letters = round(_LETTERS_PER_CELL * 10 / rcParams["font.size"])
     titles = ["image", "original image", *(REMOVALS[removal].title for removal in removals)]
     panels = _panels(len(indices), len(titles), image)
     for panel, title in zip(panels[0], titles, strict=True):
-        panel.set_title(textwrap.fill(title, 24))
+        panel.set_title(textwrap.fill(title, letters))
     for line, index in zip(panels, indices, strict=True):
         shown = [original[0, index], *(values[0, index] for values in maps)]
         finite = torch.cat([values[values.isfinite()] for values in shown])

@@ -128,7 +128,7 @@ def test_what_vanished_is_told():
     assert "(nothing left)" not in of_grey
 
 
-def test_removals_that_see_hidden_pixels_are_marked(model):
+def test_removals_that_see_missing_pixels_are_marked(model):
     comparison = run(model, removals=("layer", "blur"), classes=1)
     assert [row.leaks for row in comparison.rows] == [False, True]
     _, layer, blur = comparison.table().splitlines()

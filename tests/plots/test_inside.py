@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from figures import assert_readable
+from matplotlib import rc_context
 from torch import nn
 
 from captum_layermask import Colors, InputError, LayerMaskedForward, UnknownNameError, make_forward
@@ -172,7 +173,7 @@ def test_a_module_that_computes_nothing_is_an_error(layer):
 
 
 @pytest.mark.parametrize("removals", [("grey",), ("layer",)])
-def test_a_layer_behind_the_pooling_is_an_error(model, removals):
+def test_a_layer_after_the_pooling_is_an_error(model, removals):
     with pytest.raises(InputError, match="module '4' returns no map"):
         plot_activations(model, IMAGE, MASK, "4", colors=COLORS, removals=removals)
 
@@ -204,8 +205,10 @@ def test_rounds_that_make_no_sense_are_an_error(rounds):
 
 def test_no_text_is_cut_off_or_written_over_another(model):
     assert_readable(plot_neighbor_padding(IMAGE, MASK))
-    removals = ("grey", "layer-first", "layer-zero")
-    assert_readable(plot_activations(model, IMAGE, MASK, "1", colors=COLORS, removals=removals))
+    removals = ("grey", "layer-first", "layer-zero", "layer-paper")
+    for size in (10, 14):
+        with rc_context({"font.size": size}):
+            assert_readable(plot_activations(model, IMAGE, MASK, "1", colors=COLORS, removals=removals))
 
 
 def test_layer_masking_is_traced_not_hooked(model, monkeypatch):

@@ -70,7 +70,7 @@ ROOT = Path(__file__).parents[2]
 COLORS = Colors([0.4, 0.5, 0.6], [0.2, 0.2, 0.2], normalized=False)
 PIXELS = torch.rand(1, 3, 24, 24, generator=torch.Generator().manual_seed(0)) + 0.1
 SEGMENTS = grid(PIXELS, size=8)
-HOLED = torch.where(SEGMENTS == 4, MISSING, PIXELS)
+PARTLY_MISSING = torch.where(SEGMENTS == 4, MISSING, PIXELS)
 
 
 def public():
@@ -156,7 +156,7 @@ def forwards():
     for removal in REMOVALS:
         model = small_transformer() if removal == "drop-tokens" else small_classifier(4)
         made[removal] = make_forward(removal, model, colors=COLORS, reference=PIXELS, segments=SEGMENTS)
-        made[removal].requires_grad_(False)(HOLED)
+        made[removal].requires_grad_(False)(PARTLY_MISSING)
     return made
 
 
@@ -176,7 +176,7 @@ def examples(tmp_path_factory):
     explanation = comparison.rows[0].explanation
     mask = Mask(SEGMENTS != 4)
     mask.behind(Window((3, 3), before=(1, 1), after=(1, 1)), paper)
-    trace = forward.trace(HOLED, outputs=True)
+    trace = forward.trace(PARTLY_MISSING, outputs=True)
     metrics = [ClassEntropy(4), UnchangedPredictions(), WordNetSimilarity(), TopKAblation(2)]
     metrics += [AlignmentScore(), TopKJaccard(2), GridPointingGame()]
     made = [
@@ -224,9 +224,9 @@ def test_errors_and_warnings_say_in_another_process_what_they_said(kind):
 @pytest.mark.parametrize("removal", REMOVALS)
 def test_a_copied_forward_predicts_the_same(removal):
     forward = forwards()[removal]
-    expected = forward(HOLED)
+    expected = forward(PARTLY_MISSING)
     for copied in COPIES.values():
-        assert torch.equal(copied(forward)(HOLED), expected)
+        assert torch.equal(copied(forward)(PARTLY_MISSING), expected)
 
 
 @torch.no_grad()
@@ -235,7 +235,7 @@ def test_an_average_of_weights_over_a_forward():
     averaged = AveragedModel(forward)
     for _ in range(3):
         averaged.update_parameters(forward)
-    assert torch.equal(averaged(HOLED), forward(HOLED))
+    assert torch.equal(averaged(PARTLY_MISSING), forward(PARTLY_MISSING))
 
 
 @torch.no_grad()
@@ -248,6 +248,6 @@ def test_forwards_and_errors_reach_another_process_and_come_back(method):
     }
     with ProcessPoolExecutor(1, multiprocessing.get_context(method)) as pool:
         for forward in sent.values():
-            assert torch.equal(pool.submit(forward, HOLED).result(), forward(HOLED))
+            assert torch.equal(pool.submit(forward, PARTLY_MISSING).result(), forward(PARTLY_MISSING))
         with pytest.raises(UnknownNameError, match="did you mean 'grey'"):
             pool.submit(make_forward, "gray", small_classifier(4)).result()
