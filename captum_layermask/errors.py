@@ -67,11 +67,18 @@ class UnknownNameError(LayerMaskError, ValueError):
         return copyreg.__newobj__, (type(self), *self.args), vars(self)  # type: ignore[attr-defined]
 
 
-def require_known(kind: str, names: Iterable[str], known: Collection[str]) -> None:
-    """Raise ``UnknownNameError`` for the first name that is not one of those known."""
-    for name in names:
+def require_known(kind: str, names: str | Iterable[str], known: Collection[str], hint: str = "") -> None:
+    """Raise ``UnknownNameError`` for the first name that is not one of those known.
+
+    Args:
+        kind: what it names, such as "model".
+        names: one name, or several.
+        known: all that there are.
+        hint: a sentence in the place of the list of those known, where that would be too long.
+    """
+    for name in [names] if isinstance(names, str) else names:
         if name not in known:
-            raise UnknownNameError(kind, name, known, hint=f"Give some of {', '.join(known)}.")
+            raise UnknownNameError(kind, name, known, hint or f"Known are {', '.join(known)}.")
 
 
 def require_positive(what: str, value: int | None) -> None:

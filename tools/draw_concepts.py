@@ -196,9 +196,7 @@ def vanishing() -> Figure:
         panel.set_ylabel("top edge" if size == 8 else "", fontsize=10)
         panel.set_xticks([0, 64, 128, 192])
         panel.set_yticks([0, 64, 128, 192])
-    _legend(
-        figure, **{"reaches the head": {"color": VISIBLE}, "vanishes on the way": {"color": VANISHED}}
-    )
+    _legend(figure, **{"reaches the head": {"color": VISIBLE}, "vanishes on the way": {"color": VANISHED}})
     return figure
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import copy
-from typing import Any, cast
+from typing import Any
 
 from torch import nn
 
 from captum_layermask.masking.carrier import Carrier
 from captum_layermask.masking.compiling import untraced
+from captum_layermask.masking.module_trees import with_replaced
 from captum_layermask.masking.registry import MODULE_RULES
 from captum_layermask.masking.signatures import Function
 from captum_layermask.masking.trees import instances
@@ -54,9 +54,7 @@ class LastMasked(nn.Module):
 
 @untraced
 def with_module_rules(model: nn.Module, last: str | None = None) -> nn.Module:
-    """The model itself where nothing is replaced, else a copy that shares everything else.
-
-    The copy has its own tree of modules and the model's own parameters and buffers.
+    """The model itself where nothing is replaced, else a copy (see ``with_replaced``).
 
     Args:
         model: the network.
@@ -64,7 +62,7 @@ def with_module_rules(model: nn.Module, last: str | None = None) -> nn.Module:
     """
     if last is None and not any(map(_replaced, model.modules())):
         return model
-    twin = _copy(model, {})
+    twin = with_replaced(model, _ruled)
     if last is not None:
         last = last.replace("_orig_mod.", "")
         parent, _, name = last.rpartition(".")
@@ -80,18 +78,6 @@ def _is_compiled(module: nn.Module) -> bool:
     return "_orig_mod" in module._modules or vars(module).get("_compiled_call_impl") is not None
 
 
-def _copy(module: nn.Module, done: dict[int, nn.Module]) -> nn.Module:
-    if "_orig_mod" in module._modules:
-        return _copy(
-            cast(nn.Module, module._orig_mod), done
-        )  # a compiled module runs as what it was made from
-    if id(module) not in done:
-        if type(module) in MODULE_RULES:
-            done[id(module)] = RuledModule(module, MODULE_RULES[type(module)])
-        else:
-            done[id(module)] = twin = copy.copy(module)
-            vars(twin)["_modules"] = {  # a compiled module hands attributes on to the one it was made from
-                name: child if child is None else _copy(child, done)
-                for name, child in module._modules.items()
-            }
-    return done[id(module)]
+def _ruled(module: nn.Module) -> RuledModule | None:
+    rule = MODULE_RULES.get(type(module))
+    return None if rule is None else RuledModule(module, rule)
