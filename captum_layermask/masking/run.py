@@ -13,6 +13,7 @@ from torch import nn
 from torch.overrides import resolve_name
 
 from captum_layermask.errors import LayerMaskError
+from captum_layermask.masking.boundary import Boundary, neighbor
 from captum_layermask.masking.mask import Mask
 from captum_layermask.masking.propagation import PROPAGATIONS, Propagation
 from captum_layermask.masking.signatures import Function
@@ -32,7 +33,7 @@ class Run:
         observe: called as ``observe(run, function, rule name, result)`` after every operation, or None.
         padded: whether the operation now running filled the rim of a hole.
         concat: which cells of concatenated maps are visible, "intersection" or "union".
-        padding: what windows read in the hole, a key of ``rim.RIMS``.
+        padding: what windows read where cells are missing.
         propagation: how masks travel through windows.
         windows_left: how many operations that slide a window are still masked; negative for all.
         ended: from here on the network runs as usual, with 0 in what is missing.
@@ -46,7 +47,7 @@ class Run:
     observe: Observer | None = None
     padded: bool = False
     concat: str = "intersection"
-    padding: str = "neighbor"
+    padding: Boundary = neighbor
     propagation: Propagation = PROPAGATIONS["anchored"]
     windows_left: int = -1
     ended: bool = False
