@@ -33,12 +33,12 @@ class Check:
 
     Attributes:
         identity: relative change of the output with nothing masked (S1).
-        pixels: whether NaN behind the mask leaves every bit of the output (S2).
+        pixels: whether NaN in missing pixels leaves every bit of the output (S2).
         cells: relative change of the output when the missing cells of every activation hold noise (S2).
         reads: the first operation whose visible cells that noise changes, None if none does.
         invents: the first operation that makes a cell visible of a wholly masked image, None if none
-            does (S5) or the forward stops masking on the way (its option ``until``).
-        company: relative change of the first image's answer when its mirror image comes with it (S14).
+            does (S5) or the forward stops masking before its end (its option ``until``).
+        company: relative change of the first image's output when its mirror image comes with it (S14).
         tolerance: what counts as rounding in ``identity``, ``cells`` and ``company``.
     """
 
@@ -59,7 +59,7 @@ class Check:
     def __str__(self) -> str:
         rows = (
             ("nothing masked, nothing changed", f"{self.identity:.0e}", self.identity <= self.tolerance),
-            ("NaN behind the mask, the same bits", "", self.pixels),
+            ("NaN in missing pixels, the same bits", "", self.pixels),
             ("noise in missing cells, nothing changed", _or(self.reads, f"{self.cells:.0e}"), not self.reads),
             ("of nothing, nothing visible", _or(self.invents, ""), self.invents is None),
             ("alone or in company, the same", f"{self.company:.0e}", self.company <= self.tolerance),
@@ -126,9 +126,9 @@ def check_masking(forward: LayerMaskedForward, x: Tensor, mask: Tensor, *extra: 
         noisy.observe(run, function, rule, result)
         scramble(run, function, rule, result, noise)
 
-    answer = run(clean.observe, x, mask)
+    output = run(clean.observe, x, mask)
     moved = run(scrambled, x, mask)
-    hidden = run(None, torch.where(visible, x, torch.nan), visible)
+    with_nan = run(None, torch.where(visible, x, torch.nan), visible)
     if forward.until is None:
         run(empty.observe, x, torch.zeros_like(visible))
     alone, pair = (
@@ -145,8 +145,8 @@ def check_masking(forward: LayerMaskedForward, x: Tensor, mask: Tensor, *extra: 
     steps = zip(clean, noisy, strict=True)
     return Check(
         identity=max(map(relative, unmasked, plain)),
-        pixels=all(map(torch.equal, hidden, answer)),
-        cells=max(map(relative, moved, answer)),
+        pixels=all(map(torch.equal, with_nan, output)),
+        cells=max(map(relative, moved, output)),
         reads=next((a for a, b in steps if not _near(b.output, a.output, tolerance)), None),
         invents=next((step for step in empty if step.visible), None),
         company=max(company, default=0.0),
@@ -272,7 +272,7 @@ def check_model(model: nn.Module, size: int, dtype: torch.dtype = torch.double) 
 def redraw(model: nn.Module, seed: int = 0) -> nn.Module:
     """Draw every parameter, gain and buffer of a model anew and away from zero, so that no branch is silent.
 
-    Fresh layers have gains of 0 and biases of 0, behind which a rule that forgets its mask would not be seen.
+    Fresh layers have gains and biases of 0, and after them nothing shows of a rule that forgets its mask.
 
     Args:
         model: any module; it is changed, and put into eval mode.
@@ -333,13 +333,13 @@ def sees_nothing(run: Run, function: Function, rule: str, result: Any) -> None:
             assert not carrier.mask.visible.any(), f"{rule} made cells visible"
 
 
-def rows(answer: object, part: slice, images: int = 3) -> list[Tensor]:
+def rows(output: object, part: slice, images: int = 3) -> list[Tensor]:
     """What a model returns for some of its images, where it has a row for each of them."""
-    return [tensor[part] for tensor in tensors(answer) if tensor.dim() and len(tensor) == images]
+    return [tensor[part] for tensor in tensors(output) if tensor.dim() and len(tensor) == images]
 
 
 def apart(a: object, b: object) -> float:
-    """The largest relative difference between two answers of a model, infinite where they do not match."""
+    """The largest relative difference between two outputs of a model, infinite where they do not match."""
     pairs = list(zip(tensors(a), tensors(b), strict=True))
     if any(one.shape != other.shape for one, other in pairs):
         return float("inf")
@@ -347,5 +347,5 @@ def apart(a: object, b: object) -> float:
 
 
 def same(a: object, b: object) -> bool:
-    """Whether two answers of a model agree in every bit."""
+    """Whether two outputs of a model agree in every bit."""
     return all(map(torch.equal, tensors(a), tensors(b)))

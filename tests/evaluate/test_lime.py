@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from coloured import CLASSES, COLORS, SIZE, answer, draw, mean_colour_model
+from coloured import CLASSES, COLORS, SIZE, draw, mean_colour_model, prediction
 from PIL import Image
 from torch import nn
 from typer.testing import CliRunner
@@ -103,10 +103,10 @@ def test_the_measures_are_those_of_the_recorded_importance(pictures, tmp_path):
         for k in (2, 4):
             region = np.isin(segments, np.argsort(-importance, kind="stable")[:k])
             assert row[f"jaccard_{k}"] == pytest.approx((region & mask).sum() / (region | mask).sum(), 1e-5)
-            assert row[f"ablated_{k}"] == answer(pixels, ~region, PAINT)
-            by_grey_or_by_layer_masking.add(answer(pixels, ~region, PAINT) == answer(pixels, ~region))
+            assert row[f"ablated_{k}"] == prediction(pixels, ~region, PAINT)
+            by_grey_or_by_layer_masking.add(prediction(pixels, ~region, PAINT) == prediction(pixels, ~region))
         assert row["target"] == CLASSES.index(row["image"].split("/")[0])
-        assert row["prediction"] == answer(pixels, np.ones((SIZE, SIZE), bool))
+        assert row["prediction"] == prediction(pixels, np.ones((SIZE, SIZE), bool))
         assert math.isnan(row["pointing"])
     assert by_grey_or_by_layer_masking == {True, False}
     for row in (row for row in rows if row["cell"] != WHOLE):

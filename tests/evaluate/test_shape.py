@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from coloured import CLASSES, SIZE, answer, draw, mean_colour_model
+from coloured import CLASSES, SIZE, draw, mean_colour_model, prediction
 from PIL import Image
 from torch import nn
 from typer.testing import CliRunner
@@ -77,7 +77,7 @@ def test_every_prediction_is_what_the_visible_pixels_say(pictures, tmp_path):
             assert row["hidden"] == hidden.sum()
             visible = ~(hidden if row["mask"] == "object" else np.roll(hidden, (16, 16), (0, 1)))
         paint = REDDISH if row["unit"] == "grey" else None
-        assert row["prediction"] == answer(pixels, visible, paint), row
+        assert row["prediction"] == prediction(pixels, visible, paint), row
         assert not row["vanished"]
 
 

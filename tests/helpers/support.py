@@ -35,7 +35,7 @@ class SmallVGG(nn.Sequential):
 
 
 def small_classifier(classes: int) -> nn.Module:
-    """Two convolutions and a head, random but the same every time, with answers that are not all alike."""
+    """Two convolutions and a head, random but the same every time, with predictions that differ."""
     torch.manual_seed(3)
     network = nn.Sequential(
         nn.Conv2d(3, 8, 3, stride=2, padding=1),
