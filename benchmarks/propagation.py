@@ -147,18 +147,17 @@ POLICIES: dict[str, Policy] = {
     ),
 }
 
-
 CANDIDATES = PROPAGATIONS | {
     name: Propagation(policy, lambda window: PROPAGATIONS["anchored"].rounds(window) + 1)
     for name, policy in POLICIES.items()
 }
 
 
-def cifar(weights: Path, folder: Path, part: slice) -> tuple[nn.Module, Colors, Tensor, Tensor]:
-    """The same for a CIFAR-10 ResNet; the half is of the images of every class."""
+def cifar(weights: Path, folder: Path, chosen: slice) -> tuple[nn.Module, Colors, Tensor, Tensor]:
+    """What ``imagenet`` returns, for a CIFAR-10 ResNet; the half is of the images of every class."""
     images, classes = [], []
     for index, class_folder in enumerate(sorted(path for path in folder.iterdir() if path.is_dir())):
-        for path in sorted(class_folder.iterdir())[part]:
+        for path in sorted(class_folder.iterdir())[chosen]:
             images.append(pil_to_tensor(Image.open(path).convert("RGB")) / 255)
             classes.append(index)
     colors = Colors(*cifar_resnet.IMAGENET, normalized=False)

@@ -15,8 +15,9 @@ from captum_layermask.testing import relative, scramble
 ROWS, COLUMNS, CHANNELS = 4, 6, 4
 X = torch.randn(4, CHANNELS, ROWS, COLUMNS, dtype=torch.double, generator=torch.Generator().manual_seed(3))
 SEEN = torch.rand(4, 1, ROWS, COLUMNS, generator=torch.Generator().manual_seed(4)) > torch.tensor(
-    [-1, 0.3, 0.7, 2]  # everything, most, some, nothing
+    [-1, 0.3, 0.5, 2]  # everything, most, some, nothing
 ).view(4, 1, 1, 1)
+SEEN[2, ..., 3:] = False  # far from what is visible, too
 
 
 def kinds_of(seen=SEEN):

@@ -87,6 +87,7 @@ def test_a_map_of_one_image_row_or_channel_is_repeated():
     x, kinds = cells().values, kinds_of()
     row = Cells(x[:, :, 1:2].expand_as(x), np.repeat(kinds[:, 1:2], kinds.shape[1], 1))
     assert_is(lambda x: x + x[:, :, 1:2], slow(lambda a, b: a + b, cells(), row))
+    assert_is(lambda x: x[:, :, 1:2] + torch.zeros(4, 6, dtype=x.dtype), row)
     channel = Cells(x[:, 2:3].expand_as(x), kinds)
     assert_is(lambda x: x * x[:, 2:3], slow(lambda a, b: a * b, cells(), channel))
     image = Cells(x[1:2].expand_as(x), np.repeat(kinds[1:2], len(kinds), 0))
@@ -103,27 +104,33 @@ def test_a_map_of_one_image_row_or_channel_is_repeated():
         (lambda x: x**-0.5, lambda v: -0.5 * v**-1.5),
     ],
 )
-def test_a_slope_that_is_infinite_at_nothing_is_none_there(function, slope):
-    x = (X.abs() + 0.1).requires_grad_()
-    LayerMaskedForward(Net(function))(x, mask=SEEN).sum().backward()
-    for at in positions(X.shape):
-        n, _, i, j = at
-        expected = slope(x[at].item()) if SEEN[n, 0, i, j] else 0.0
-        assert x.grad[at].item() == pytest.approx(expected, rel=1e-12)
+def test_a_slope_that_is_infinite_at_nothing_counts_for_nothing(function, slope):
+    """Of a factor that every cell is multiplied by: the sum over the cells that are there."""
+    x, factor = X.abs() + 0.1, torch.tensor(1.5, dtype=torch.double, requires_grad=True)
+    LayerMaskedForward(Net(lambda x: function(x * factor)))(x, mask=SEEN).sum().backward()
+    there = x[SEEN.expand_as(x)].tolist()
+    assert factor.grad.item() == pytest.approx(sum(slope(1.5 * v) * v for v in there), rel=1e-12)
 
 
 @pytest.mark.parametrize("function", [F.dropout, F.dropout2d, F.alpha_dropout, F.feature_alpha_dropout])
 def test_a_visible_cell_is_drawn_as_in_the_plain_network(function):
+    """Also where a fill has laid the map out otherwise in memory."""
+
     def drawn(x):
         torch.manual_seed(5)
         return function(x, 0.4, True)
 
-    assert torch.equal(last_step(drawn).output, torch.where(SEEN, drawn(X), 0))
+    def filled(x):
+        return F.avg_pool2d(x, 3, 1, 1)
+
+    before, step = last_step(filled), last_step(lambda x: drawn(filled(x)))
+    assert torch.equal(step.mask, before.mask)
+    assert torch.equal(step.output, torch.where(step.mask, drawn(before.output.contiguous()), 0))
 
 
 def test_a_number_that_leaves_is_0_where_the_cell_is_missing():
     for n in (0, 3):
-        step = last_step(lambda x, n=n: x[0:1] + x[n, 0, 1, 2].item() + float(x[n, 1, 2, 3]))
+        step = last_step(lambda x, n=n: x[0:1] + x[n, 0, 1, 2].item() + float(x[n : n + 1, 1:2, 2:3, 3:4]))
         number = X[0, 0, 1, 2] + X[0, 1, 2, 3] if n == 0 else 0
         assert torch.allclose(step.output, X[0:1] + number, rtol=1e-12)
 

@@ -60,11 +60,17 @@ def with_frame(x):
     return padded(x, kinds_of())
 
 
+def bare(x):
+    """The map without frame, and its kinds: one image has nothing that counts."""
+    return x, kinds_of()
+
+
+@pytest.mark.parametrize("framed", [with_frame, bare])
 @pytest.mark.parametrize(("name", "dims"), [*itertools.product(REDUCTIONS, DIMS)])
-def test_a_reduction_is_that_of_the_cells_that_are_not_missing(name, dims):
+def test_a_reduction_is_that_of_the_cells_that_are_not_missing(name, dims, framed):
     function, of_some, of_none = REDUCTIONS[name]
-    x, kinds = with_frame(X)
-    step = last_step(lambda x: function(with_frame(x)[0], dims))
+    x, kinds = framed(X)
+    step = last_step(lambda x: function(framed(x)[0], dims))
     expected = slow(x, kinds != MISSING, dims, of_some, of_none)
     if step.known is None:
         assert_near(step.output, expected)
