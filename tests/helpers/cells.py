@@ -31,7 +31,7 @@ def cells(x=X, seen=SEEN):
 
 
 @torch.no_grad()
-def last_step(function, x=X, seen=SEEN, propagation="paper"):
+def last_step(function, x=X, seen=SEEN, **options):
     """The last operation of a function that runs layer-masked.
 
     After every operation the missing cells are overwritten with noise of size 1e3, so that a rule that reads
@@ -43,7 +43,7 @@ def last_step(function, x=X, seen=SEEN, propagation="paper"):
         trace.observe(*step)
         scramble(*step)
 
-    forward = LayerMaskedForward(Net(function), propagation=propagation)
+    forward = LayerMaskedForward(Net(function), propagation="paper", **options)
     forward._observed(x.clone(), (), seen, observe)
     return trace[-1]
 
@@ -53,9 +53,9 @@ def assert_near(found, expected):
     assert relative(found, expected) <= 1e-12
 
 
-def assert_is(function, expected, x=X, seen=SEEN, propagation="paper"):
+def assert_is(function, expected, x=X, seen=SEEN, **options):
     """The function's output and the kinds of its cells are those of a reference (``Cells``)."""
-    step = last_step(function, x, seen, propagation)
+    step = last_step(function, x, seen, **options)
     assert (step.mask[:, 0].numpy() == (expected.kinds == VISIBLE)).all(), "which cells are visible"
     known = torch.from_numpy(expected.kinds != MISSING)[:, None]
     assert torch.equal(step.known.expand(len(known), *step.known.shape[1:]), known), "which are missing"

@@ -150,6 +150,21 @@ def test_a_head_has_a_weight_for_each_position(name):
         assert step.output[n, 0].item() == pytest.approx(expected, abs=1e-12)
 
 
+LINES = {
+    "linear": lambda x: F.linear(x, HEAD[:1, :6]),
+    "matmul": lambda x: x @ HEAD[0, :6, None],
+}
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_a_head_on_the_means_of_columns_has_a_weight_for_each(name):
+    step = last_step(lambda x: LINES[name](x[:, 0].mean(1)))
+    for n in range(4):
+        columns = [[X[n, 0, i, j].item() for i in range(4) if SEEN[n, 0, i, j]] for j in range(6)]
+        means = [sum(column) / max(len(column), 1) for column in columns]
+        assert step.output[n, 0].item() == pytest.approx(dot(HEAD[0, :6].tolist(), means), abs=1e-12)
+
+
 @pytest.mark.parametrize(
     "function",
     [
