@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 import transcription
 from cells import CHANNELS, COLUMNS, ROWS, SEEN, X, assert_is, assert_moves, cells, last_step, positions
 from transcription import Cells
@@ -73,6 +74,15 @@ def test_offsets_that_become_channels_are_a_window(block):
         return blocks(x, *block).permute(0, 1, 3, 5, 2, 4).reshape(N, -1, H // rows, W // columns)
 
     assert_is(by_view, slow_space_to_depth(block))
+
+
+def test_rows_and_columns_that_change_places_do_so_in_the_mask():
+    turned, straight = (
+        last_step(lambda x: F.max_pool2d(x.mT, (3, 2))),
+        last_step(lambda x: F.max_pool2d(x, (2, 3))),
+    )
+    assert torch.equal(turned.output, straight.output.mT)
+    assert torch.equal(turned.mask, straight.mask.mT)
 
 
 def test_blocks_by_indexing_are_the_same_values_without_fills():
