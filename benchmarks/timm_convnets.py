@@ -14,6 +14,7 @@ import warnings
 
 import timm
 import torch
+from common import parser
 
 QUERY_KEY = r"\bqkv?\b|scaled_dot_product|\bq ?@|@ ?k\b|\bquery|\bself\.[qk]\b|\bto_[qk]\b|\bkv\b|\bqk\b"
 TOKEN_MIXING = r"\bmlp_tokens\b|\bSpatialGatingUnit\b|RandomMixing|\blinear_tokens\b"
@@ -32,6 +33,7 @@ def sees_everything(kind: type) -> bool:
 
 
 def main() -> None:
+    parser(__doc__, threads=None).parse_args()
     warnings.simplefilter("ignore")
     for name in timm.list_models(pretrained=False):
         try:

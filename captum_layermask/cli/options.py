@@ -102,7 +102,7 @@ def knows_all(kind: str, known: Collection[str], registry: str = "") -> Callable
     return check
 
 
-removals = knows_all("way of removing", REMOVAL_NAMES, "captum_layermask.removals.registry:REMOVALS")
+removals = knows_all("removal", REMOVAL_NAMES, "captum_layermask.removals.registry:REMOVALS")
 segmentations = knows_all(
     "segmentation", SEGMENTATION_NAMES, "captum_layermask.explain.segments:SEGMENTATIONS"
 )

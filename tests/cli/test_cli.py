@@ -152,7 +152,7 @@ def test_the_options_reach_the_comparison(tiny, monkeypatch):
     [
         (["absent.jpg"], "there is no file 'absent.jpg'"),
         (["--removals", "layer,gray"], "did you mean 'grey'"),
-        (["--removals", ""], "unknown way of removing ''"),
+        (["--removals", ""], "unknown removal ''"),
         (["--method", "limee"], "did you mean 'lime'"),
         (["--classes", "0"], "--classes is 0; give at least 1"),
         (["--classes", "4"], "give one from 1 to 3"),

@@ -51,11 +51,11 @@ def draw(folder: Path, objects, ground=(0.5, 0.5, 0.5), seed=0, labelled=True):
     for number, (label, (top, left, height, width)) in enumerate(objects):
         mask = np.zeros((SIZE, SIZE), bool)
         mask[top : top + height, left : left + width] = True
-        picture = np.clip(np.array(ground) + 0.05 * rng.standard_normal((SIZE, SIZE, 1)), 0, 1)
-        picture = np.where(mask[..., None], COLORS[label], picture)
+        image = np.clip(np.array(ground) + 0.05 * rng.standard_normal((SIZE, SIZE, 1)), 0, 1)
+        image = np.where(mask[..., None], COLORS[label], image)
         place = folder / "images" / (CLASSES[label] if labelled else "") / f"{number:02}.png"
         place.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray((picture * 255).round().astype(np.uint8)).save(place)
+        Image.fromarray((image * 255).round().astype(np.uint8)).save(place)
         Image.fromarray(mask).save(folder / "masks" / f"{number:02}.{CLASSES[label]}.png")
 
 
