@@ -64,13 +64,29 @@ def a_cnn(tmp_path):
     return {"model": small_classifier(300), "image": image, "segments": grid(image, size=8)}
 
 
-def a_folder(tmp_path):
-    draw(tmp_path, [(0, (0, 0, 16, 16)), (1, (0, 0, 16, 16))], labelled=False)
+def a_folder(tmp_path, labelled=False):
+    draw(tmp_path, [(0, (0, 0, 16, 16)), (1, (0, 0, 16, 16))], labelled=labelled)
     folders = {name: tmp_path / name for name in ("images", "masks", "out")}
     return {"model": mean_colour_model(), **folders}
 
 
-STAND_INS = {"README.md": a_cnn, "docs/evaluate.md": a_folder}
+def a_labelled_folder(tmp_path):
+    return a_folder(tmp_path, labelled=True)
+
+
+STAND_INS = {
+    "README.md": a_cnn,
+    "docs/evaluate.md": a_folder,
+    "docs/contribute.md": a_labelled_folder,
+}
+
+
+@pytest.mark.parametrize("section", ["Add a removal", "Add an estimator", "Add an experiment"])
+def test_what_is_added_is_short(section):
+    """They are executed with the rest of their page."""
+    text = (DOCS / "contribute.md").read_text().split(f"## {section}\n")[1].split("\n## ")[0]
+    blocks = re.findall(r"```python\n(.*?)```", text, re.S)
+    assert blocks and all(block.count("\n") < 40 for block in blocks)
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)])
@@ -129,8 +145,8 @@ def test_without_its_rule_the_example_of_rules_is_refused():
 
 
 @torch.no_grad()
-def test_the_example_of_a_rule_to_contribute_is_told_apart_from_a_wrong_one():
-    names = run("docs/contribute.md")
+def test_the_example_of_a_rule_to_contribute_is_told_apart_from_a_wrong_one(tmp_path):
+    names = run("docs/contribute.md", a_labelled_folder(tmp_path))
     pool, rule_for = names["GlobalMedianPool"], names["rule_for"]
     rule_for(pool, replace=True)(lambda module, x: x.pooled(x.raw.flatten(2).nanmedian(2).values))
     with pytest.raises(AssertionError, match=r"FAIL  noise in missing cells"):

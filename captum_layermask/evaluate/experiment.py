@@ -175,7 +175,7 @@ class Experiment(ABC):
     def forward(
         self, removal: str, reference: Tensor | None = None, segments: Tensor | None = None
     ) -> RemovalForward:
-        """The forward of a removal: one for all images, or one for these where it leaks.
+        """The forward of a removal: one for all images, or one for these where it depends on them.
 
         Args:
             removal: a key of ``REMOVALS``.
@@ -192,7 +192,7 @@ class Experiment(ABC):
             segments=segments,
             seed=self.seed,
         )
-        if not REMOVALS[removal].leaks:
+        if not REMOVALS[removal].needs & {"reference", "segments"}:
             self._forwards[removal] = forward
         return forward
 

@@ -64,8 +64,8 @@ class LayerMaskedForward(RemovalForward):
         concat: which cells of concatenated maps are visible: ``"intersection"``, where all of them are, as
             for a sum; or ``"union"``, where any of them is, each map being 0 where it is missing itself.
         padding: what windows read in the missing region: ``"neighbor"``, layer masking; or for comparison
-            ``"zero"`` (the paper's ablation, Table 3) or ``"partial"`` (partial convolution, Liu et al.); or a
-            function of your own like those in ``captum_layermask.masking.boundary``.
+            ``"zero"`` (the paper's ablation, Table 3) or ``"partial"`` (partial convolution, Liu et al.); or
+            a function of your own like those in ``captum_layermask.masking.boundary``.
         until: the path of the last module that is masked, such as ``"layer2"``, or the number of operations
             that slide a window (convolutions, pools) that are; from there on the plain network runs, with 0
             in what is missing (Table 3). None masks all of it.

@@ -58,7 +58,7 @@ def assert_is(function, expected, x=X, seen=SEEN, **options):
     step = last_step(function, x, seen, **options)
     assert (step.mask[:, 0].numpy() == (expected.kinds == VISIBLE)).all(), "which cells are visible"
     known = torch.from_numpy(expected.kinds != MISSING)[:, None]
-    assert torch.equal(step.known.expand(len(known), *step.known.shape[1:]), known), "which are missing"
+    assert torch.equal(step.present.expand(len(known), *step.present.shape[1:]), known), "which are missing"
     assert_near(step.output, expected.kept_values())
 
 
@@ -73,8 +73,8 @@ def assert_moves(function, x=X, seen=SEEN):
     expected = torch.where(constant, -1, x.flatten()[at])
     step = last_step(function, x, seen)
     assert torch.equal(step.output, torch.where(known, expected, 0))
-    if step.known is not None:  # a vector has no mask
-        assert torch.equal(step.known.expand(known.shape), known)
+    if step.present is not None:  # a vector has no mask
+        assert torch.equal(step.present.expand(known.shape), known)
 
 
 def positions(shape):

@@ -72,10 +72,10 @@ def test_a_reduction_is_that_of_the_cells_that_are_not_missing(name, dims, frame
     x, kinds = framed(X)
     step = last_step(lambda x: function(framed(x)[0], dims))
     expected = slow(x, kinds != MISSING, dims, of_some, of_none)
-    if step.known is None:
+    if step.present is None:
         assert_near(step.output, expected)
     else:
-        known = step.known.expand(expected.shape)
+        known = step.present.expand(expected.shape)
         assert_near(step.output, torch.where(known, expected, 0))
         assert torch.equal(known, slow(x, kinds != MISSING, dims, lambda v: 1, 0) > 0)
         seen = slow(x, kinds == VISIBLE, sorted({1, *dims}), lambda v: 1, 0) > 0
@@ -108,7 +108,7 @@ def test_counts_and_products(name):
     at = {"all": lambda x: x > -1, "any": lambda x: x > 1}.get(name, lambda x: x)
     step = last_step(lambda x: getattr(torch, name)(at(x), 3))
     expected = slow(X, SEEN[:, 0], (3,), of_some, 0.0)
-    assert_near(step.output.double(), torch.where(step.known, expected, 0))
+    assert_near(step.output.double(), torch.where(step.present, expected, 0))
 
 
 @pytest.mark.parametrize("name", ["max", "min", "argmax", "argmin"])
