@@ -18,6 +18,6 @@ def tiny(monkeypatch):
     """A network that is over in no time, under every name."""
     from command_line import tiny_model
 
-    from captum_layermask.cli import figures as commands
+    from captum_layermask.cli import scene
 
-    monkeypatch.setattr(commands, "load_model", tiny_model)
+    monkeypatch.setattr(scene, "load_model", tiny_model)

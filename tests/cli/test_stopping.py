@@ -12,7 +12,7 @@ from command_line import FEW, tiny_model
 from small_evaluation import class_folders, small_model
 
 from captum_layermask.__main__ import main
-from captum_layermask.cli import figures as commands
+from captum_layermask.cli import scene
 from captum_layermask.evaluate.curves.experiment import Curves
 from captum_layermask.evaluate.records import recorded_units
 from captum_layermask.models.images import example_image
@@ -34,15 +34,18 @@ def listens():
 
 @pytest.fixture
 def tiny(monkeypatch):
-    monkeypatch.setattr(commands, "load_model", tiny_model)
+    monkeypatch.setattr(scene, "load_model", tiny_model)
 
 
-@pytest.mark.parametrize("step", ["read_image", "load_model", "predict", "save_figure"])
+@pytest.mark.parametrize(
+    "step",
+    ["cli.scene.read_image", "cli.scene.load_model", "explain.explanation.predict", "cli.scene.save_figure"],
+)
 def test_ctrl_c_is_a_word_and_exit_code_130(tiny, capsys, monkeypatch, step):
     def interrupted(*_, **__):
         signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(commands, step, interrupted)
+    monkeypatch.setattr(f"captum_layermask.{step}", interrupted)
     example_image().save("cat.jpg")
     with pytest.raises(SystemExit) as caught:
         main(["explain", "cat.jpg", *FEW])

@@ -623,7 +623,7 @@ def test_names_that_are_no_text_do_not_end_the_run(small, data, tmp_path, capsys
     ("options", "what"),
     [
         (["--removals", "gray"], "did you mean 'grey'"),
-        (["--removals", "grey,"], "unknown way of removing ''"),
+        (["--removals", "grey,"], "unknown removal ''"),
         (["--segmentations", "squares"], "unknown segmentation 'squares'"),
         (["--orders", "randon"], "did you mean 'random'"),
         (["--fractions", "1"], "fractions is 1"),
