@@ -34,7 +34,7 @@ from captum_layermask.masking.mask import Mask, Policy
 from captum_layermask.masking.propagation import PROPAGATIONS, Propagation
 from captum_layermask.masking.windows import Geometry, Window
 from captum_layermask.models.images import read_image
-from captum_layermask.models.pretrained import load_model
+from captum_layermask.models.load import load_model
 
 Visible = Callable[[Mask, Window], Tensor]
 

@@ -17,7 +17,7 @@ import torchvision
 
 from captum_layermask import LayerMaskedForward
 from captum_layermask.masking.propagation import PROPAGATIONS
-from captum_layermask.models.pretrained import load_model
+from captum_layermask.models.load import load_model
 
 NETWORKS = {
     "resnet50": torchvision.models.resnet50,

@@ -8,16 +8,18 @@ from typing import Annotated
 import typer
 
 from captum_layermask.cli import options
+from captum_layermask.cli.model import ModelOptions, takes_model
 from captum_layermask.errors import InputError
 from captum_layermask.names import DEFAULT_REMOVALS, REMOVAL_NAMES
 
 __all__ = ["compare"]
 
 
+@takes_model
 def compare(
     context: typer.Context,
+    model: ModelOptions,
     image: options.Image = None,
-    model: options.Model = "efficientnet-lite0",
     removals: Annotated[
         str,
         typer.Option(
@@ -88,4 +90,4 @@ def compare(
             f"left out {names}: less likely than {LEAST_PROBABILITY}; --targets explains any class", err=True
         )
     typer.echo(f"compared {', '.join(comparison.removals)}")
-    write(plot_comparison(comparison), output, image, about | {"Model": model, "Seed": str(seed)})
+    write(plot_comparison(comparison), output, image, about | {"Model": model.model, "Seed": str(seed)})

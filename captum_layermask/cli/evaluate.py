@@ -22,7 +22,7 @@ from captum_layermask.names import ORDERS, REMOVAL_NAMES, SEGMENTATION_NAMES
 
 if TYPE_CHECKING:
     from captum_layermask.evaluate.run import Experiment, Outcome
-    from captum_layermask.models.pretrained import LoadedModel
+    from captum_layermask.models.loaded import LoadedModel
 
 __all__ = ["app"]
 
@@ -31,7 +31,7 @@ app = typer.Typer(no_args_is_help=True)
 
 def load_model(name: str) -> LoadedModel:
     """Load a network."""
-    from captum_layermask.models.pretrained import load_model
+    from captum_layermask.models.load import load_model
 
     return load_model(name)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from captum_layermask.cli import options
+from captum_layermask.cli.model import ModelOptions, takes_model
 from captum_layermask.names import REMOVAL_NAMES
 from captum_layermask.text import printable
 
@@ -17,10 +18,11 @@ if TYPE_CHECKING:
 __all__ = ["explain"]
 
 
+@takes_model
 def explain(
     context: typer.Context,
+    model: ModelOptions,
     image: options.Image = None,
-    model: options.Model = "efficientnet-lite0",
     removal: Annotated[
         str,
         typer.Option(
@@ -74,7 +76,9 @@ def explain(
         typer.echo(f"stability {explanation.stability:.2f}: rank correlation of two halves of the samples")
     typer.echo(f"explained {explanation.label!r}")
     title = marked(REMOVALS[removal].title, REMOVALS[removal].leaks)
-    write(plot_explanation(explanation, title), output, image, about | {"Model": model, "Seed": str(seed)})
+    write(
+        plot_explanation(explanation, title), output, image, about | {"Model": model.model, "Seed": str(seed)}
+    )
 
 
 def _print_predictions(probabilities: torch.Tensor, class_names: tuple[str, ...]) -> None:

@@ -13,10 +13,10 @@ import typer
 from matplotlib.figure import Figure
 from torch import nn
 
+from captum_layermask.cli.model import ModelOptions
 from captum_layermask.explain.segments import SEGMENTATIONS
 from captum_layermask.explain.targets import find_class
 from captum_layermask.models.images import example_image, read_image
-from captum_layermask.models.pretrained import load_model
 from captum_layermask.plots.files import check_replacing, save_figure
 from captum_layermask.removals.colors import Colors
 from captum_layermask.text import printable
@@ -47,7 +47,7 @@ class Scene:
 
 def load_scene(
     image: Path | None,
-    model: str,
+    model: ModelOptions,
     segmentation: str,
     n_segments: int | None,
     *,
@@ -57,19 +57,20 @@ def load_scene(
     """Read the picture, load the network, find one class or several, and cut the picture into segments."""
     with warnings_in_one_line():
         picture = example_image() if image is None else read_image(image)
-    loaded = load_model(model)
+    loaded = model.load()
     chosen = None if targets is None else _find_classes(loaded.class_names, targets)
     if target is not None:
         chosen = (find_class(loaded.class_names, target),)
     pixels = loaded.preprocess(picture)
     count = {} if n_segments is None else {"n_segments": n_segments}
+    segments = SEGMENTATIONS[segmentation](pixels, **count)
     return Scene(
         network=loaded.network,
         colors=loaded.colors,
         class_names=loaded.class_names,
         targets=chosen,
-        pixels=pixels,
-        segments=SEGMENTATIONS[segmentation](pixels, **count),
+        pixels=pixels.to(loaded.device),
+        segments=segments.to(loaded.device),
     )
 
 

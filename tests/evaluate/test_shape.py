@@ -19,7 +19,7 @@ from captum_layermask.evaluate.data.objects import object_classes, objects_with_
 from captum_layermask.evaluate.report.report import write_report
 from captum_layermask.evaluate.run import run
 from captum_layermask.evaluate.shape.experiment import Shape, broken
-from captum_layermask.models.pretrained import _imagenet_class_names
+from captum_layermask.models.class_names import imagenet_class_names
 
 CORNERS = [(0, 0, 14, 14), (2, 18, 12, 14), (18, 2, 14, 10), (16, 16, 16, 16)]
 GREENISH = (0.4, 0.55, 0.4)
@@ -189,7 +189,7 @@ def test_an_image_with_several_objects_is_hidden_several_times(tmp_path):
 def test_class_names_are_classes_or_for_imagenet_what_lies_above_them():
     assert object_classes("Dark_Green", ("red", "dark green", "dark green")) == (1, 2)
     assert object_classes("animal", ("red", "cat")) == ()
-    imagenet = _imagenet_class_names()
+    imagenet = imagenet_class_names()
     names = {imagenet[i] for i in object_classes("cat", imagenet)}
     assert {"tabby", "Persian cat"} <= names
     assert "golden retriever" not in names

@@ -24,7 +24,7 @@ from captum_layermask.evaluate.report.titles import removal_title
 from captum_layermask.evaluate.seeds import stable_seed
 from captum_layermask.evaluate.shape.report import BROKEN, INTACT, OBJECT, Counts
 from captum_layermask.evaluate.watched import Watch
-from captum_layermask.models.pretrained import LoadedModel
+from captum_layermask.models.loaded import LoadedModel
 from captum_layermask.removals.base import RemovalForward
 from captum_layermask.removals.registry import make_forward
 
