@@ -12,7 +12,7 @@ from torch import nn
 
 from captum_layermask.errors import InputError
 from captum_layermask.models.images import as_rgb
-from captum_layermask.models.packages import downloaded, needed
+from captum_layermask.models.packages import ModelUnavailableError, downloaded, needed
 from captum_layermask.models.parts import Parts
 from captum_layermask.models.preprocessing import Normalize
 from captum_layermask.removals.mode import Wrapper
@@ -85,15 +85,19 @@ def huggingface_model(name: str, source: str) -> Parts:
 
 def _classifier(transformers: Any, name: str, source: str, options: dict[str, Any]) -> Any:
     automatic = transformers.AutoModelForImageClassification
+
+    def load() -> Any:
+        return automatic.from_pretrained(source, output_loading_info=True, **options)
+
     try:
-        network, loading = downloaded(
-            name, lambda: automatic.from_pretrained(source, output_loading_info=True, **options)
-        )
-    except (ValueError, KeyError) as error:  # of another kind, or with code of its own
+        network, loading = load() if options["local_files_only"] else downloaded(name, load)
+    except ModelUnavailableError:
+        raise
+    except Exception as error:  # of another kind, with code of its own, damaged
         reason = " ".join(str(error).split()).partition(". ")[0]
         raise InputError(
-            f"{name} is no image classifier of transformers ({reason:.160}); give one, or your module as "
-            "FILE.py:NAME."
+            f"cannot load an image classifier of transformers from {name} ({reason:.160}); give one, or your "
+            "module as FILE.py:NAME."
         ) from error
     lost = [*loading["missing_keys"], *loading.get("mismatched_keys", ())]
     if lost:

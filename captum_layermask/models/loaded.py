@@ -11,7 +11,7 @@ from PIL import Image
 from torch import nn
 
 from captum_layermask.errors import InputError
-from captum_layermask.models.preprocessing import Square, grey_picture
+from captum_layermask.models.preprocessing import Square, gradient
 from captum_layermask.names import DTYPES
 from captum_layermask.removals.colors import Colors
 from captum_layermask.removals.mode import Wrapper
@@ -100,7 +100,7 @@ class LoadedModel:
 
     def summary(self) -> str:
         """What was decided, in lines of at most 80 letters: the images that it takes, classes, device."""
-        _, _, height, width = self.preprocess(grey_picture()).shape
+        _, _, height, width = self.preprocess(gradient()).shape
         geometry = f": {self.preprocess}" if isinstance(self.preprocess, Square) else ""
         numbers = (" ".join(f"{n:.4g}" for n in sequence) for sequence in (self.colors.mean, self.colors.std))
         names = textwrap.shorten(

@@ -13,7 +13,7 @@ from torch import nn
 from captum_layermask.errors import InputError
 from captum_layermask.models.class_names import numbered_class_names
 from captum_layermask.models.loaded import LoadedModel
-from captum_layermask.models.preprocessing import Normalize, Square, as_colors, grey_picture, split_transform
+from captum_layermask.models.preprocessing import Normalize, Square, as_colors, gradient, split_transform
 from captum_layermask.removals.colors import Colors
 
 __all__ = ["Added", "Parts"]
@@ -63,7 +63,7 @@ class Parts:
     square: Square | None = None
 
     def completed(self, added: Added) -> LoadedModel:
-        """The model, tried on a grey picture.
+        """The model, tried on a picture from black to white.
 
         Raises:
             InputError: something is told by nobody, or does not fit: another number of names than of outputs,
@@ -121,8 +121,8 @@ def _numbers(what: str, given: Sequence[float] | None, normalize: nn.Module | No
 
 @torch.no_grad()
 def _count_outputs(loaded: LoadedModel) -> int:
-    """How many classes the network has, by what it returns for a grey picture."""
-    pixels = loaded.preprocess(grey_picture()).to(loaded.device)
+    """How many classes the network has, by what it returns for a picture from black to white."""
+    pixels = loaded.preprocess(gradient()).to(loaded.device)
     size = "×".join(map(str, pixels.shape[2:]))
     try:
         logits = loaded.network(pixels)

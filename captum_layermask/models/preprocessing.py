@@ -22,7 +22,7 @@ __all__ = [
     "Preprocess",
     "Square",
     "as_colors",
-    "grey_picture",
+    "gradient",
     "split_transform",
 ]
 
@@ -195,6 +195,6 @@ def as_colors(what: str, numbers: Sequence[float]) -> list[float]:
     return [float(n) for n in numbers] * (3 // len(numbers))
 
 
-def grey_picture() -> Image.Image:
-    """A grey picture that is larger than most networks take."""
-    return Image.new("RGB", (400, 300), (128, 128, 128))
+def gradient() -> Image.Image:
+    """A picture from black to white that is larger than most networks take."""
+    return Image.linear_gradient("L").resize((400, 300)).convert("RGB")

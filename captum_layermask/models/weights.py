@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import pickle
+import warnings
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,10 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
         raise InputError(f"{str(path)!r} is a folder; give a file of weights.")
     if not path.exists():
         raise InputError(f"there is no file {str(path)!r}; give a file of weights.")
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise InputError(f"cannot read {str(path)!r} ({error.strerror}); give a file of weights.") from error
     content = _safetensors(path) if path.suffix.lower() == ".safetensors" else _torch_file(path)
     return _unwrapped(path, content)
 
@@ -93,7 +98,7 @@ def load_weights(network: nn.Module, state: Mapping[str, Tensor], file: str | Pa
     shapes = [key for key in own if key in state and own[key].shape != state[key].shape]
     faults = [
         _listed("missing", _near_first(missing, unexpected)),
-        _listed("unexpected", _near_first(unexpected, missing)),
+        _listed("unexpected", [key.partition(" (")[0] for key in _near_first(unexpected, missing)]),
         _listed("of another shape", [f"{k!r} ({_by(state[k])}, not {_by(own[k])})" for k in shapes]),
     ]
     if any(faults):
@@ -106,10 +111,11 @@ def load_weights(network: nn.Module, state: Mapping[str, Tensor], file: str | Pa
 
 def _torch_file(path: Path) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # of a scripted model, which is an error below
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        if "Weights only load failed" not in str(error) and "Unsupported" not in str(error):
-            raise _damaged(path, error) from error
+        if "Unsupported" not in str(error):  # global, class, operand: else its bytes are no pickle
+            raise _damaged(path) from error
         raise InputError(
             f"{str(path)!r} holds a whole pickled model or other objects, and reading it could run any code; "
             "save the weights alone, torch.save(model.state_dict(), FILE)."
@@ -120,7 +126,7 @@ def _torch_file(path: Path) -> Any:
                 f"{str(path)!r} holds a scripted model, whose operations cannot carry masks; save the "
                 "weights of its Python model, torch.save(model.state_dict(), FILE)."
             ) from error
-        raise _damaged(path, error) from error
+        raise _damaged(path) from error
 
 
 def _safetensors(path: Path) -> Any:
@@ -128,12 +134,11 @@ def _safetensors(path: Path) -> Any:
     try:
         return library.load_file(path)
     except Exception as error:
-        raise _damaged(path, error) from error
+        raise _damaged(path) from error
 
 
-def _damaged(path: Path, error: Exception) -> InputError:
-    reason = " ".join(str(error).split()).partition(". ")[0] or type(error).__name__
-    return InputError(f"cannot read weights from {str(path)!r} ({reason:.120}); give a complete file.")
+def _damaged(path: Path) -> InputError:
+    return InputError(f"{str(path)!r} holds no weights, or not all of them; give a complete file.")
 
 
 def _unwrapped(path: Path, content: Any) -> dict[str, Tensor]:
@@ -156,7 +161,7 @@ def _are_tensors(content: Mapping[Any, Any]) -> bool:
 
 def _near_first(names: Collection[str], others: Collection[str]) -> list[str]:
     """Names, those first that resemble one of others, which is told too."""
-    near = {name: difflib.get_close_matches(name, others, n=1, cutoff=0.7) for name in list(names)[:200]}
+    near = {name: difflib.get_close_matches(name, others, n=1, cutoff=0.85) for name in list(names)[:200]}
     alike = [f"{name!r} (near {match[0]!r})" for name, match in near.items() if match]
     return [*alike, *(repr(name) for name in names if not near.get(name))]
 
