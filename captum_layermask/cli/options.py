@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import sys
 from collections.abc import Callable, Collection
@@ -141,10 +142,16 @@ def check_numbers(text: str) -> str:
 
 
 def check_file(path: Path | None) -> Path | None:
-    """Check that there is a picture's file."""
-    if path is not None and path.is_dir():
+    """Check that there is a picture's file; ``-`` is standard input."""
+    if path is not None and re.match(r"\w{2,}:/", str(path)):
+        raise InputError(
+            f"{str(path)!r} is a URL; download the picture, and give its path or pipe it into -."
+        )
+    if path is None or str(path) == "-":
+        return path
+    if path.is_dir():
         raise InputError(f"{str(path)!r} is a folder; give the path of a picture.")
-    if path is not None and not path.exists():
+    if not path.exists():
         raise InputError(f"there is no file {str(path)!r}; give the path of a picture.")
     return path
 
@@ -180,7 +187,7 @@ Image = Annotated[
     Path | None,
     typer.Argument(
         metavar="IMAGE",
-        help="Picture to explain.",
+        help="Picture to explain; - is standard input.",
         show_default="scikit-image's cat 'chelsea'",
         callback=check_file,
     ),

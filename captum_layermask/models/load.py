@@ -36,6 +36,8 @@ def load_model(
 ) -> LoadedModel:
     """Load an image classifier: a pretrained one, or your own.
 
+    What is None is as the source of the model tells.
+
     Args:
         name: one of
 
@@ -54,8 +56,6 @@ def load_model(
         interpolation: how pictures are resized: ``nearest``, ``bilinear``, ``bicubic`` or ``lanczos``.
         preprocess: a transform, or the ``FILE.py:NAME`` of one: RGB picture → 3×H×W in [0, 1]. A
             ``Normalize`` at the end of a ``Compose`` becomes ``mean`` and ``std``.
-
-        What is None is as the model's source tells.
 
     Returns:
         The network in eval mode, on the CPU, with its preprocessing and class names; ``summary()`` tells what

@@ -216,6 +216,7 @@ def test_help_shows_the_command_and_its_options(command, own):
     ("args", "what"),
     [
         (["absent.jpg"], "there is no file 'absent.jpg'"),
+        (["https://a.org/b.jpg"], "is a URL; download the picture"),
         (["text.jpg"], "cannot read 'text.jpg'"),
         (["."], "is a folder"),
         (["--model", "efficientnet-lite9"], "did you mean 'efficientnet-lite"),
