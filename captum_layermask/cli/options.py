@@ -226,7 +226,7 @@ Output = Annotated[
 def how_made(
     context: typer.Context, image: Path | None, method: str, n_samples: int | None, output: Path
 ) -> dict[str, str]:
-    """Check what concerns several options, and say how the figure is made."""
+    """Check what concerns several options, and tell how the figure is made."""
     default = METHODS[method][1]
     if n_samples is not None and default is None:
         raise InputError(f"{method} draws no samples; leave out --n-samples.")

@@ -127,7 +127,7 @@ def _standard_input() -> io.BytesIO:
 
 
 def _has_several_frames(image: Image.Image) -> bool:
-    """Whether there is more to see than the first frame; what MPO hides behind a photograph is not."""
+    """Whether there is more to see than the first frame; what MPO holds after a photograph is not."""
     return bool(getattr(image, "is_animated", False)) and image.format != "MPO"
 
 

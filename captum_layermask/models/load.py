@@ -130,7 +130,7 @@ def _transform(preprocess: Any) -> tuple[Any, str]:
 
 
 def _refuse_files(name: str) -> None:
-    """Say what to do with a file or a folder that is not named as a model is."""
+    """Tell what to do with a file or a folder that is not named as a model is."""
     path = Path(name)
     if path.suffix.lower() in _EXPORTED:
         raise InputError(

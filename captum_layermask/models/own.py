@@ -78,8 +78,10 @@ def _is_module(source: str) -> bool:
     with _importable(Path.cwd()):
         try:
             return importlib.util.find_spec(source) is not None
-        except (ImportError, ValueError):
+        except ModuleNotFoundError:
             return False
+        except Exception:  # of the package around it, which is told when it is imported
+            return True
 
 
 def _imported(source: str) -> ModuleType:

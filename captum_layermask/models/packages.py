@@ -22,7 +22,7 @@ def needed(module: str, requirement: str) -> ModuleType:
     """Import a module.
 
     Raises:
-        ModelUnavailableError: its package is not installed; says what to install.
+        ModelUnavailableError: its package is not installed; tells what to install.
     """
     try:
         return importlib.import_module(module)

@@ -103,7 +103,8 @@ class Parts:
 
     def _named(self, loaded: LoadedModel, class_names: tuple[str, ...] | None) -> LoadedModel:
         count = _count_outputs(loaded)
-        names = class_names or self.class_names or numbered_class_names(count)
+        names = self.class_names if class_names is None else class_names
+        names = numbered_class_names(count) if names is None else names
         if len(names) != count:
             raise InputError(
                 f"there are {len(names)} class names for a network of {count} classes; give one for each."

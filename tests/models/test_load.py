@@ -77,6 +77,7 @@ def test_a_module_of_ones_own_is_found(name, classes):
         ("my_net.py:three", {}, r"give --size \(or --preprocess\), --mean, --std"),
         ("my_net.py:three", {"size": 8, "std": [1]}, "give --mean, or"),
         ("my_net.py:three", {**TOLD, "class_names": ["a", "b"]}, "2 class names for a network of 3"),
+        ("my_net.py:three", {**TOLD, "class_names": []}, "0 class names for a network of 3"),
         ("my_net.py:three", {**TOLD, "size": 9000}, "the size is 9000"),
         ("my_net.py:three", {**TOLD, "size": None, "preprocess": "my_net.py:wrong"}, "returned str"),
         ("my_net.py:three", {**TOLD, "size": None, "preprocess": 3}, "of type int; give a callable"),
@@ -86,6 +87,15 @@ def test_what_does_not_fit_is_one_sentence(name, options, what):
     with pytest.raises(InputError, match=what) as caught:
         load_model(name, **options)
     assert "\n" not in str(caught.value)
+
+
+def test_a_package_that_does_not_import_is_one_sentence_with_the_line(folder, monkeypatch):
+    (folder / "sick_package").mkdir()
+    (folder / "sick_package" / "net.py").touch()
+    for text, what in (("x = (", "SyntaxError"), ("import os\n1/0", r"ZeroDivisionError: .*line 2")):
+        (folder / "sick_package" / "__init__.py").write_text(text)
+        with pytest.raises(InputError, match=f"sick_package.net:net raised {what}"):
+            load_model("sick_package.net:net")
 
 
 def of_transform(transform, **options):
