@@ -15,7 +15,7 @@ from tqdm import tqdm
 from captum_layermask import REMOVALS, LayerMaskedForward, make_forward
 from captum_layermask.explain.segments import grid
 from captum_layermask.models.images import read_image
-from captum_layermask.models.pretrained import load_model
+from captum_layermask.models.load import load_model
 
 
 @torch.inference_mode()

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from captum_layermask import Colors
 from captum_layermask.models.images import read_image
-from captum_layermask.models.pretrained import load_model
+from captum_layermask.models.load import load_model
 
 PATCH = 16
 

@@ -15,7 +15,7 @@ from common import elapsed, head, header, parser, patches
 
 from captum_layermask import LayerMaskedForward
 from captum_layermask.masking.propagation import PROPAGATIONS
-from captum_layermask.models.pretrained import load_model
+from captum_layermask.models.load import load_model
 
 NETWORKS = {
     "resnet50": torchvision.models.resnet50,

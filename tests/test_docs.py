@@ -12,10 +12,12 @@ import pytest
 import torch
 from coloured import draw, mean_colour_model
 from support import scramble, sees_nothing, small_classifier
+from torchvision.models import resnet18
 
 from captum_layermask import REMOVALS, LayerMaskedForward, NoRuleError
 from captum_layermask.explain.segments import grid
 from captum_layermask.masking.registry import MODULE_RULES, RULES
+from captum_layermask.models import example_image
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -70,6 +72,12 @@ def a_folder(tmp_path, labelled=False):
     return {"model": mean_colour_model(), **folders}
 
 
+def a_fine_tuned_network(tmp_path):
+    torch.save(resnet18(num_classes=3).state_dict(), "birds.pt")
+    (tmp_path / "birds.txt").write_text("ant\nbee\ncat\n")
+    return {"picture": example_image()}
+
+
 def a_labelled_folder(tmp_path):
     return a_folder(tmp_path, labelled=True)
 
@@ -78,6 +86,7 @@ STAND_INS = {
     "README.md": a_cnn,
     "docs/evaluate.md": a_folder,
     "docs/contribute.md": a_labelled_folder,
+    "docs/models.md": a_fine_tuned_network,
 }
 
 
@@ -98,6 +107,12 @@ def test_the_code_of_a_page_runs_and_prints_what_its_comments_say(page, tmp_path
     for expected in re.findall(r"^print\(.*\)  # (True|False|torch\.\S.*)$", "".join(blocks(page)), re.M):
         line, _, printed = printed.partition("\n")
         assert line == expected.partition(":")[0]
+
+
+def test_the_page_of_models_shows_what_is_printed(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    run("docs/models.md", a_fine_tuned_network(tmp_path))
+    assert f"```text\n{capsys.readouterr().out}```" in (DOCS / "models.md").read_text()
 
 
 def test_blocks_are_of_languages_that_are_run_or_need_no_running():

@@ -23,7 +23,7 @@ from captum_layermask.names import ORDERS, REMOVAL_NAMES, SEGMENTATION_NAMES
 if TYPE_CHECKING:
     from captum_layermask.evaluate.experiment import Experiment
     from captum_layermask.evaluate.running import Outcome
-    from captum_layermask.models.pretrained import LoadedModel
+    from captum_layermask.models.loaded import LoadedModel
 
 __all__ = ["app"]
 
@@ -32,7 +32,7 @@ app = typer.Typer(no_args_is_help=True)
 
 def load_model(name: str) -> LoadedModel:
     """Load a network."""
-    from captum_layermask.models.pretrained import load_model
+    from captum_layermask.models.load import load_model
 
     return load_model(name)
 

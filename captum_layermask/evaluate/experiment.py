@@ -19,7 +19,7 @@ from captum_layermask.evaluate.report.report import Report
 from captum_layermask.evaluate.report.results import Example, Results
 from captum_layermask.evaluate.watched import Watch
 from captum_layermask.explain.segments import SEGMENTATIONS
-from captum_layermask.models.pretrained import LoadedModel
+from captum_layermask.models.loaded import LoadedModel
 from captum_layermask.removals.base import RemovalForward
 from captum_layermask.removals.registry import REMOVALS, make_forward
 

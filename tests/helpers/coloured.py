@@ -8,7 +8,8 @@ from PIL import Image
 from torch import nn
 from torchvision.transforms import v2
 
-from captum_layermask.models.pretrained import LoadedModel, Normalize, _Preprocess
+from captum_layermask.models.loaded import LoadedModel
+from captum_layermask.models.preprocessing import Normalize
 
 SIZE = 32
 CLASSES = ("red", "green", "blue", "yellow")
@@ -24,7 +25,7 @@ def mean_colour_model(fill=(0.5, 0.5, 0.5), weights=WEIGHTS, class_names=CLASSES
     return LoadedModel(
         name="mean-colour",
         model=nn.Sequential(_Undo(fill), nn.AdaptiveAvgPool2d(1), nn.Flatten(), head).eval(),
-        preprocess=_Preprocess(v2.Resize(SIZE), v2.CenterCrop(SIZE)),
+        preprocess=Preprocess(v2.Resize(SIZE), v2.CenterCrop(SIZE)),
         normalize=Normalize(fill, [1.0] * 3),
         class_names=tuple(class_names),
     )

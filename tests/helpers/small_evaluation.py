@@ -14,7 +14,8 @@ from PIL import Image
 from support import small_classifier
 from torchvision.transforms import v2
 
-from captum_layermask.models.pretrained import LoadedModel, Normalize, _Preprocess
+from captum_layermask.models.loaded import LoadedModel
+from captum_layermask.models.preprocessing import Normalize, Preprocess
 
 SIZE = 48
 #: Options that make an experiment small.
@@ -27,7 +28,7 @@ def small_model(class_names=CLASSES, network=None):
     return LoadedModel(
         name="small",
         model=network or small_classifier(len(class_names)),
-        preprocess=_Preprocess(v2.Resize(SIZE + 6, antialias=True), v2.CenterCrop(SIZE)),
+        preprocess=Preprocess(v2.Resize(SIZE + 6, antialias=True), v2.CenterCrop(SIZE)),
         normalize=Normalize([0.4, 0.5, 0.6], [0.2, 0.25, 0.3]),
         class_names=tuple(class_names),
     )

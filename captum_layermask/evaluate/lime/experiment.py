@@ -28,7 +28,7 @@ from captum_layermask.explain.explanation import explain, predict
 from captum_layermask.explain.memoized import Memoized
 from captum_layermask.explain.segments import SEGMENTATIONS
 from captum_layermask.metrics import alignment_score, grid_pointing_game, top_k_jaccard, top_k_region
-from captum_layermask.models.pretrained import LoadedModel
+from captum_layermask.models.loaded import LoadedModel
 from captum_layermask.removals.captum_calls import warn_if_few
 
 __all__ = ["TOP", "Lime"]

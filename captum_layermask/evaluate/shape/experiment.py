@@ -22,7 +22,7 @@ from captum_layermask.evaluate.report.results import Example
 from captum_layermask.evaluate.report.titles import removal_title
 from captum_layermask.evaluate.seeds import shuffled, stable_seed
 from captum_layermask.evaluate.shape.report import BROKEN, OBJECT, ORIGINAL, ShapeResults
-from captum_layermask.models.pretrained import LoadedModel
+from captum_layermask.models.loaded import LoadedModel
 
 __all__ = ["Shape", "broken"]
 
