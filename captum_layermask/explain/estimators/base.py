@@ -68,8 +68,8 @@ class Estimator(ABC):
         """The stream, from its beginning: bool S each."""
 
     @abstractmethod
-    def _estimated(self) -> tuple[np.ndarray, np.ndarray]:
-        """Values and standard errors, S×T."""
+    def _estimated(self) -> tuple[np.ndarray, np.ndarray, float]:
+        """Values and standard errors, S×T, and the degrees of freedom of the latter."""
 
     @property
     @abstractmethod
@@ -152,12 +152,13 @@ class Estimator(ABC):
         """
         if self.evaluations == 0:
             raise InputError("nothing is evaluated yet; draw coalitions and update with their values first.")
-        values, errors = self._estimated()
+        values, errors, freedom = self._estimated()
         if self.values.ndim == 1:
             values, errors = values[:, 0], errors[:, 0]
         return Estimate(
             values=values,
             standard_errors=errors,
+            freedom=freedom,
             evaluations=self.evaluations,
             forecast=self.evaluations if self.finished else self.forecast(0.5),
             vanished=self.vanished,

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-__all__ = ["banzhaf_weights", "pair_counts", "pairs", "shapley_shares", "shapley_weights"]
+__all__ = ["banzhaf_weights", "pair_counts", "pairs", "shapley_shares", "shapley_weights", "size_curves"]
 
 #: Pairs of a size are shuffled as a list where they are few; where they are many, a repeated draw is drawn
 #: again.
@@ -44,7 +44,7 @@ def shapley_shares(n_segments: int) -> np.ndarray:
     """Which share of the draws each size gets for Shapley values; entries as for ``shapley_weights``.
 
     It is the same for all sizes of a coalition, since so are their leverages in the regression (Musco and
-    Witter, ICLR 2025). On real networks draws by KernelSHAP's weights leave 1.4 to 1.8 times the mean
+    Witter, ICLR 2025). On real networks, draws by KernelSHAP's weights leave 1.4 to 1.8 times the mean
     squared error, and the geometric mean of both 1.1 to 1.2 times (docs/estimators.md).
     """
     sizes = np.arange(n_segments // 2 + 1)
@@ -58,6 +58,23 @@ def banzhaf_weights(n_segments: int) -> np.ndarray:
     if n_segments % 2 == 0:
         weights[-1] /= 2
     return weights / weights.sum()
+
+
+def size_curves(weights: np.ndarray, n_segments: int) -> np.ndarray:
+    """Odd curves over the number of visible segments: straight, cubic, of degree 5.
+
+    Args:
+        weights: of all pairs of each size together, entry s for pairs whose smaller half has s segments.
+        n_segments: S.
+
+    Returns:
+        Float64 (S // 2 + 1)×3, or fewer for so few sizes that they have no more; orthonormal over all pairs.
+    """
+    visible = np.arange(len(weights)) / n_segments - 0.5
+    count = min(3, int(((weights > 0) & (visible != 0)).sum()))
+    roots = np.sqrt(weights)[:, None]
+    curves = visible[:, None] ** np.array([1, 3, 5])[:count]
+    return curves @ np.linalg.inv(np.linalg.qr(roots * curves).R)
 
 
 def pairs(n_segments: int, shares: np.ndarray, seed: int) -> Iterator[np.ndarray]:

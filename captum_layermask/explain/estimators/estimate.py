@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import Literal
 
 import numpy as np
+from scipy.special import stdtrit
 
 __all__ = ["Ended", "Estimate"]
 
@@ -22,6 +22,8 @@ class Estimate:
         standard_errors: float64 of the same shape: the standard deviation of ``values`` over seeds, as
             estimated from this run. 0 where nothing is left to chance, inf where there are too few
             evaluations to tell.
+        freedom: degrees of freedom: how many observations the standard errors rest on, beyond those that
+            determine the values; inf where that plays no part.
         evaluations: coalitions evaluated.
         forecast: about how many evaluations, these included, would halve the errors.
         vanished: how many of the coalitions had visible pixels and lost them all on the way to the head; None
@@ -33,6 +35,7 @@ class Estimate:
 
     values: np.ndarray
     standard_errors: np.ndarray
+    freedom: float
     evaluations: int
     forecast: int
     vanished: int | None
@@ -44,6 +47,7 @@ class Estimate:
         return self.ended in ("exact", "tolerance", "top_k")
 
     def interval(self, confidence: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
-        """Lower and upper ends of a normal confidence interval for each value, of the shape of ``values``."""
-        reach = NormalDist().inv_cdf((1 + confidence) / 2) * self.standard_errors
+        """Lower and upper ends of Student's confidence intervals, each of the shape of ``values``."""
+        errors = float(stdtrit(min(max(self.freedom, 1.0), 1e9), (1 + confidence) / 2))
+        reach = errors * self.standard_errors
         return self.values - reach, self.values + reach

@@ -35,12 +35,12 @@ class LeaveOneOutEstimator(Estimator):
         yield np.ones(self.n_segments, bool)
         yield from ~np.eye(self.n_segments, dtype=bool)
 
-    def _estimated(self) -> tuple[np.ndarray, np.ndarray]:
+    def _estimated(self) -> tuple[np.ndarray, np.ndarray, float]:
         whole, *without = self.values.reshape(self.evaluations, -1)
         values = np.full((self.n_segments, len(whole)), np.nan)
         for segment, value in enumerate(without):
             values[segment] = whole - value
-        return values, np.where(np.isnan(values), np.inf, 0.0)
+        return values, np.where(np.isnan(values), np.inf, 0.0), np.inf
 
 
 def leave_one_out(game: Game, *, n_segments: int | None = None, show_progress: bool = False) -> Estimate:

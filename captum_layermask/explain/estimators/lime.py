@@ -83,7 +83,7 @@ class LimeEstimator(Estimator):
                 yield ~coalition
             coalition = random.random(self.n_segments) < 0.5
 
-    def _estimated(self) -> tuple[np.ndarray, np.ndarray]:
+    def _estimated(self) -> tuple[np.ndarray, np.ndarray, float]:
         values = self.values.reshape(self.evaluations, -1)
         count = len(values) - len(values) % 2 if self.paired and len(values) > 1 else len(values)
         features, targets = self.coalitions[:count].astype(np.float64), values[:count]
@@ -97,7 +97,10 @@ class LimeEstimator(Estimator):
             penalty=self.penalty,
             fitted_before=shares,
         )
-        return fit.coefficients, fit.standard_errors(paired=self.paired and count > 1)
+        paired = self.paired and count > 1
+        # a pair is one observation, and the intercept takes another
+        freedom = (count // 2 if paired else count) - 1 - self.n_segments
+        return fit.coefficients, fit.standard_errors(paired=paired), float(freedom)
 
 
 def segment_energies(image: Tensor, segments: Tensor) -> np.ndarray:

@@ -9,7 +9,13 @@ from typing import ClassVar
 import numpy as np
 
 from captum_layermask.explain.estimators.base import Estimator
-from captum_layermask.explain.estimators.design import banzhaf_weights, pair_counts, pairs, shapley_shares
+from captum_layermask.explain.estimators.design import (
+    banzhaf_weights,
+    pair_counts,
+    pairs,
+    shapley_shares,
+    size_curves,
+)
 from captum_layermask.explain.estimators.least_squares import weighted_fit
 
 __all__ = ["PairedEstimator"]
@@ -60,26 +66,29 @@ class PairedEstimator(Estimator):
             yield coalition
             yield ~coalition
 
-    def _estimated(self) -> tuple[np.ndarray, np.ndarray]:
+    def _estimated(self) -> tuple[np.ndarray, np.ndarray, float]:
         count = len(self.values) // 2 * 2  # a pair of which one half is evaluated waits for the other
         values = self.values.reshape(len(self.values), -1)[:count]
+        if not count:
+            nothing = np.zeros((self.n_segments, values.shape[1]))
+            return nothing, np.full_like(nothing, np.inf), 0.0
         features = self.coalitions[:count:2] - 0.5
         targets = (values[::2] - values[1::2]) / 2
-        if not count:
-            nothing = np.zeros((self.n_segments, self.values.reshape(len(self.values), -1).shape[1]))
-            return nothing, np.full_like(nothing, np.inf)
         sizes = (features > 0).sum(1)
         drawn = np.bincount(sizes, minlength=self.n_segments // 2 + 1)
         weights = (self._weights() / np.maximum(drawn, 1))[sizes]
         chance = (1 - drawn / pair_counts(self.n_segments))[sizes]
+        curves = size_curves(self._weights(), self.n_segments)
         share = np.zeros_like(targets[0])
         if self._efficient:
             # The empty coalition and the whole image come first. What the values must add up to is shared out
-            # evenly, and the regression is on how they differ, which no feature common to all segments can
-            # tell.
+            # evenly, and the regression is on how they differ, which no curve over the sizes can tell.
             share = -2 * targets[0] / self.n_segments
             targets = targets - features.sum(1, keepdims=True) * share
             features = features - features.mean(1, keepdims=True)
+        else:
+            curves = curves[:, 1:]  # the straight one is the sum of the features
         used = weights > 0
-        fit = weighted_fit(features[used], targets[used], weights[used])
-        return fit.coefficients + share, fit.standard_errors(chance[used])
+        fit = weighted_fit(np.hstack([features, curves[sizes]])[used], targets[used], weights[used])
+        errors = fit.standard_errors(chance[used])
+        return fit.coefficients[: self.n_segments] + share, errors[: self.n_segments], fit.spare

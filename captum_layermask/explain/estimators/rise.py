@@ -78,7 +78,7 @@ class RiseEstimator(Estimator):
             )[0, 0, rows : rows + self.shape[0], columns : columns + self.shape[1]]
             yield (smooth > level).numpy().flatten()
 
-    def _estimated(self) -> tuple[np.ndarray, np.ndarray]:
+    def _estimated(self) -> tuple[np.ndarray, np.ndarray, float]:
         values = self.values.reshape(self.evaluations, -1)
         center = values.mean(0)
         spread = values - center
@@ -92,7 +92,7 @@ class RiseEstimator(Estimator):
             squares += visible @ part**2
         means = total / np.maximum(count, 1)
         scatter = np.maximum(squares - count * means**2, 0) / np.maximum(count * (count - 1), 1)
-        return center + means, np.where(count > 1, np.sqrt(scatter), np.inf)
+        return center + means, np.where(count > 1, np.sqrt(scatter), np.inf), np.inf
 
 
 def rise(

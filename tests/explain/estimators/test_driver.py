@@ -147,11 +147,9 @@ def test_each_goal_ends_a_run_and_says_so(values):
 
 def test_top_k_takes_longer_for_those_that_are_nearly_alike():
     def game(visible):
-        return (
-            visible @ np.array([5, 3, 2.99, *np.zeros(17)])
-            + np.prod(visible[:, 3:9], 1) * 0.5
-            + GAME(visible)
-        )
+        mixed = visible.copy()
+        mixed[:, 1] = mixed[:, 2] = visible[:, 1] ^ visible[:, 2]  # the same for both, and not linear
+        return visible @ np.array([5, 3, 2.9999, *np.zeros(17)]) + GAME(mixed)
 
     assert shapley_values(game, n_segments=20, top_k=1).evaluations < 200
     assert shapley_values(game, n_segments=20, top_k=2, budget=600).ended == "budget"
