@@ -9,9 +9,9 @@ Every value is kept in the cache, so that a run can be stopped and goes on, and 
 in common. The reference is this package's estimate from another seed; what is left of its own error is taken
 off all rows.
 
-Printed are, for each network and method, the mean squared error over segments, images and repeats, and how
-many evaluations Captum's ``KernelShap`` takes for the error of ours, by the line through its errors, log to
-log. shap and shapiq are left out where they are not installed.
+Printed are, for each network and method, the mean squared error over segments, images and repeats; how often
+our intervals hold the reference; and how many evaluations Captum's ``KernelShap`` takes for the error of
+ours, by the line through its errors, log to log. shap and shapiq are left out where they are not installed.
 """
 
 import argparse
@@ -43,6 +43,7 @@ Game = Callable[[np.ndarray], np.ndarray]
 Method = Callable[[Game, int, int, int], np.ndarray]
 
 BUDGETS = (256, 512, 1024, 2048)
+COVERAGE = "coverage of our 95 % intervals"
 IMAGENET = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
 
 
@@ -186,8 +187,17 @@ def games(name: str, options: argparse.Namespace) -> Iterator[Kept]:
         yield Kept(coalitions, options.cache / f"{name.replace(' ', '-')}.{path.stem}.npz")
 
 
+def coverage(game: Kept, truth: np.ndarray, repeats: int) -> list[float]:
+    """Which share of our 95 % intervals holds the truth, at each budget."""
+    shares = []
+    for budget in BUDGETS:
+        intervals = [shapley_values(game, budget=budget, seed=seed).interval() for seed in range(repeats)]
+        shares.append(float(np.mean([(low <= truth) & (truth <= high) for low, high in intervals])))
+    return shares
+
+
 def errors(game: Kept, options: argparse.Namespace, methods: dict[str, Method]) -> dict[str, list[float]]:
-    """Mean squared errors of each method at each budget, for one image."""
+    """Mean squared errors of each method at each budget, for one image, and the coverage of our intervals."""
     reference = run(ShapleyEstimator(game.n_segments, seed=2**32), game, budget=options.reference)
     game.save()
     own = float((reference.standard_errors**2).mean())
@@ -198,6 +208,7 @@ def errors(game: Kept, options: argparse.Namespace, methods: dict[str, Method]) 
             estimates = [function(game, game.n_segments, budget, seed) for seed in range(options.repeats)]
             found[method].append(float(np.square(np.array(estimates) - reference.values).mean()) - own)
             game.save()
+    found[COVERAGE] = coverage(game, reference.values, options.repeats)
     return found
 
 
@@ -237,7 +248,7 @@ def main() -> None:
         needed = evaluations_for(mean["captum-layermask"][BUDGETS.index(512)], mean["Captum KernelShap"])
         for method, found in mean.items():
             last = f"{needed:.0f}" if method == "Captum KernelShap" else ""
-            print(f"| {name} | {method} | {' | '.join(f'{e:.2e}' for e in found)} | {last} |", flush=True)
+            print(f"| {name} | {method} | {' | '.join(f'{x:.2g}' for x in found)} | {last} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ def shapley_shares(n_segments: int) -> np.ndarray:
     """Which share of the draws each size gets for Shapley values; entries as for ``shapley_weights``.
 
     It is the same for all sizes of a coalition, since so are their leverages in the regression (Musco and
-    Witter, ICLR 2025). On real networks, draws by KernelSHAP's weights leave 1.4 to 1.8 times the mean
+    Witter, ICLR 2025). On real networks, draws by KernelSHAP's weights leave 1.5 to 1.8 times the mean
     squared error, and the geometric mean of both 1.1 to 1.2 times (docs/estimators.md).
     """
     sizes = np.arange(n_segments // 2 + 1)
@@ -52,7 +52,10 @@ def shapley_shares(n_segments: int) -> np.ndarray:
 
 
 def banzhaf_weights(n_segments: int) -> np.ndarray:
-    """The same where every coalition weighs alike, also the shares of the draws for Banzhaf values."""
+    """Weights of all pairs of a size together where every coalition weighs alike; entries likewise.
+
+    They are the shares of the draws for Banzhaf values, too.
+    """
     logs = [math.lgamma(s + 1) + math.lgamma(n_segments - s + 1) for s in range(n_segments // 2 + 1)]
     weights = np.exp(min(logs) - np.array(logs))
     if n_segments % 2 == 0:

@@ -128,6 +128,20 @@ def test_a_larger_budget_goes_on_from_a_smaller_one(name):
     assert sum(calls) == estimator.evaluations == (21 if name == "leave one out" else 401)
 
 
+def test_calls_begin_at_the_same_coalitions_wherever_a_run_was_stopped():
+    """What a network computes may depend, in its last bits, on the other images of a batch."""
+    estimator, sizes = ShapleyEstimator(20), []
+    for budget in (100, 200):
+        run(estimator, lambda z: sizes.append(len(z)) or GAME(z), budget=budget)
+    assert sizes == [32, 32, 32, 4, 28, 32, 32, 8]
+
+
+def test_rounding_is_no_scatter_to_go_on_for():
+    """Values that are equal but for their last bits in float32 end a run at once."""
+    estimate = shapley_values(lambda z: 1 + 1e-7 * np.sin(1e3 * GAME(z)), n_segments=20)
+    assert (estimate.ended, estimate.evaluations) == ("tolerance", 96)
+
+
 @pytest.mark.parametrize("values", [shapley_values, banzhaf_values, lime_weights])
 def test_each_goal_ends_a_run_and_says_so(values):
     by_tolerance = values(GAME, n_segments=20, tolerance=0.03)
