@@ -170,7 +170,11 @@ class Experiment(ABC):
         Raises:
             LeftOutError: the file cannot be read.
         """
-        return self.data.pixels(image, self.model.preprocess)
+        return self.data.pixels(image, self.model.preprocess).to(self.model.device)
+
+    def mask(self, image: str, category: str) -> Tensor:
+        """Where the objects of a category are: bool 1×1×H×W, where the network is (``Dataset.mask``)."""
+        return self.data.mask(image, category, self.model.preprocess).to(self.model.device)
 
     def forward(
         self, removal: str, reference: Tensor | None = None, segments: Tensor | None = None

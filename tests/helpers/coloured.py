@@ -9,7 +9,7 @@ from torch import nn
 from torchvision.transforms import v2
 
 from captum_layermask.models.loaded import LoadedModel
-from captum_layermask.models.preprocessing import Normalize
+from captum_layermask.models.preprocessing import Normalize, Preprocess
 
 SIZE = 32
 CLASSES = ("red", "green", "blue", "yellow")

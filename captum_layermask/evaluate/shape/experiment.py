@@ -150,7 +150,7 @@ class Shape(Experiment):
         return _Opened(
             image=image,
             pixels=self.pixels(image),
-            masks={c: self.data.mask(image, c, self.model.preprocess) for c in categories},
+            masks={c: self.mask(image, c) for c in categories},
             others={c: self._others(image, c) for c in categories},
         )
 
