@@ -7,11 +7,11 @@ from .estimators.leave_one_out import leave_one_out as leave_one_out
 from .estimators.lime import lime_weights as lime_weights
 from .estimators.rise import rise as rise
 from .estimators.shapley import shapley_values as shapley_values
-from .explanation import ACTIVATIONS as ACTIVATIONS
 from .explanation import METHODS as METHODS
 from .explanation import Explanation as Explanation
 from .explanation import explain as explain
-from .explanation import predict as predict
+from .prediction import ACTIVATIONS as ACTIVATIONS
+from .prediction import predict as predict
 from .segments import SEGMENTATIONS as SEGMENTATIONS
 from .segments import grid as grid
 from .segments import quickshift as quickshift

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from captum_layermask.errors import InputError, require_known, require_positive
 from captum_layermask.explain.coalitions import Coalitions
-from captum_layermask.explain.explanation import Explanation, check_image, explain, predict
+from captum_layermask.explain.explanation import Explanation, explain
 from captum_layermask.explain.memoized import Memoized
+from captum_layermask.explain.prediction import check_image, predict
 from captum_layermask.explain.targets import class_index
 from captum_layermask.names import DEFAULT_REMOVALS
 from captum_layermask.removals.base import RemovalForward

@@ -15,6 +15,7 @@ from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 from scipy import ndimage
 
+from captum_layermask.explain.estimators.estimate import Estimate
 from captum_layermask.explain.explanation import METHODS, Explanation
 from captum_layermask.plots.files import check_figure_path, save_figure
 from captum_layermask.text import shortened
@@ -23,8 +24,10 @@ __all__ = [
     "AGAINST",
     "DIVERGING",
     "FOR",
+    "HATCH",
     "Picture",
     "check_figure_path",
+    "draw_hatches",
     "draw_outlines",
     "plot_explanation",
     "save_figure",
@@ -39,6 +42,9 @@ read in print without colour, and blue and orange differ for every kind of colou
 
 _GREY = "#555555"
 _STRONGEST = 10
+
+HATCH = "////"
+"""What segments have whose 95 % interval contains 0; it can be read in print without colour."""
 
 
 class Picture(Figure):
@@ -63,7 +69,9 @@ def plot_explanation(explanation: Explanation, removal: str | None = None) -> Fi
     image, the ten segments of largest absolute attribution, orange with a plus where they support
     the class and blue with a minus where they speak against it. Occlusion has the squares by which
     its window moves in the place of segments. The title gives the class, its probability and the
-    method; the colour scale tells the ``stability`` of the explanation, where it has one.
+    method; the colour scale tells the ``stability`` of the explanation, where it has one. Where it
+    knows its errors, the scale tells evaluations and the largest error, and segments whose 95 %
+    interval contains 0 are hatched.
 
     Args:
         explanation: what to draw.
@@ -87,6 +95,8 @@ def plot_explanation(explanation: Explanation, removal: str | None = None) -> Fi
     panels[0].imshow(image)
     panels[0].set_title("image")
     _draw_attributions(panels[1], figure.add_subplot(grid[1, 1]), explanation, regions)
+    for panel in panels[1:]:
+        draw_hatches(panel, explanation.undecided().numpy()[regions])
     _draw_strongest(panels[2], figure.add_subplot(grid[1, 2]), explanation, image, regions)
     for panel in panels:
         panel.set_xticks([])
@@ -109,9 +119,22 @@ def _draw_attributions(panel: Axes, scale: Axes, explanation: Explanation, regio
     panel.set_title("attribution")
     ticks = MaxNLocator(nbins=5, symmetric=True)
     panel.figure.colorbar(colours, cax=scale, orientation="horizontal", ticks=ticks)
+    scale.set_xlabel(f"change of the probability{_how_sure(explanation)}")
+
+
+def _how_sure(explanation: Explanation) -> str:
+    if explanation.estimate is not None:
+        return f"\n{told(explanation.estimate)}"
     stability = explanation.stability
-    told = "" if stability is None else f" (stability of the map {stability:.2f})"
-    scale.set_xlabel(f"change of the probability{told}")
+    return "" if stability is None else f" (stability of the map {stability:.2f})"
+
+
+def told(estimate: Estimate) -> str:
+    """Evaluations and the largest error, for a caption."""
+    largest = float(estimate.standard_errors.max())
+    error = f"largest error {largest:.2g}" if np.isfinite(largest) else "errors not known yet"
+    unfinished = "unfinished: " if estimate.ended == "interrupted" else ""
+    return f"{unfinished}{estimate.evaluations} evaluations, {error}"
 
 
 def _draw_strongest(
@@ -134,10 +157,13 @@ def _draw_strongest(
             _draw_sign(panel, regions == region, positive=bool(signs[region] > 0))
     panel.set_title(f"the {len(strongest)} strongest {explanation.region_name}")
     key.axis("off")
+    handles = [Patch(color=FOR, label="+ supports"), Patch(color=AGAINST, label="− speaks against")]
+    if explanation.estimate is not None:
+        handles.append(Patch(facecolor="none", edgecolor=_GREY, hatch=HATCH, linewidth=0, label="may be 0"))
     key.legend(
-        handles=[Patch(color=FOR, label="+ supports"), Patch(color=AGAINST, label="− speaks against")],
+        handles=handles,
         loc="upper center",
-        ncols=2,
+        ncols=len(handles),
         handlelength=1,
         columnspacing=1,
         borderpad=0,
@@ -158,6 +184,13 @@ def _draw_sign(panel: Axes, region: np.ndarray, positive: bool) -> None:
         ha="center",
         va="center_baseline",
     )
+
+
+def draw_hatches(panel: Axes, undecided: np.ndarray) -> None:
+    """Hatch the pixels that are True: what is there may as well be 0."""
+    if undecided.any():
+        levels = panel.contourf(undecided.astype(float), [0.5, 1.5], colors="none", hatches=[HATCH])
+        levels.set(edgecolor="black", linewidth=0)
 
 
 def draw_outlines(panel: Axes, labels: np.ndarray) -> None:
