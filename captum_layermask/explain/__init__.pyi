@@ -1,6 +1,7 @@
 from .coalitions import Coalitions as Coalitions
 from .comparison import Comparison as Comparison
 from .comparison import compare as compare
+from .differences import Difference as Difference
 from .estimators.banzhaf import banzhaf_values as banzhaf_values
 from .estimators.estimate import Estimate as Estimate
 from .estimators.leave_one_out import leave_one_out as leave_one_out

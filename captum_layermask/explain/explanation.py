@@ -31,7 +31,7 @@ from captum_layermask.names import ESTIMATORS, METHODS
 from captum_layermask.removals.captum_calls import note_samples
 from captum_layermask.removals.missing import MISSING
 
-__all__ = ["ACTIVATIONS", "METHODS", "Explanation", "explain", "predict"]
+__all__ = ["ACTIVATIONS", "METHODS", "Explanation", "explain", "predict", "unexplained"]
 
 
 @dataclass(frozen=True)
@@ -306,7 +306,7 @@ def explain(
     if method == "kernel-shap" and not segments.any():
         raise InputError("kernel SHAP needs at least 2 segments, and the image is a single one.")
     probabilities = predict(forward, pixels, activation)[0]
-    unexplained = _unexplained(probabilities, pixels, segments, class_names, target, method)
+    known = unexplained(probabilities, pixels, segments, class_names, target, method)
     if method in ESTIMATORS:
         stream = Stream.started(
             method,
@@ -316,7 +316,7 @@ def explain(
             activation=activation,
             batch_size=perturbations_per_eval,
         )
-        return replace(unexplained, stream=stream).refine(
+        return replace(known, stream=stream).refine(
             forward,
             budget=budget,
             tolerance=tolerance,
@@ -326,7 +326,7 @@ def explain(
         )
     options: dict[str, Any] = {
         "baselines": baselines,
-        "target": unexplained.target,
+        "target": known.target,
         "perturbations_per_eval": perturbations_per_eval,
     }
     if METHODS[method][1] is not None:
@@ -354,13 +354,13 @@ def explain(
     with progress, torch.random.fork_rng():
         torch.manual_seed(seed)
         attributions, stability = attributed(method, probability, pixels, options)
-    explanation = replace(unexplained, attributions=attributions[:, :1], stability=stability)
+    explanation = replace(known, attributions=attributions[:, :1], stability=stability)
     if on_update is not None:
         on_update(explanation)
     return explanation
 
 
-def _unexplained(
+def unexplained(
     probabilities: torch.Tensor,
     pixels: torch.Tensor,
     segments: torch.Tensor,

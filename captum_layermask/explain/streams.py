@@ -71,6 +71,10 @@ class Stream:
         """A new estimator that holds what was evaluated (errors: ``Estimator.from_state``)."""
         return _CLASSES[method].from_state(self.state)
 
+    def combined(self, weights: np.ndarray) -> Self:
+        """The stream of a combination of the targets: weights T, or T×U for several."""
+        return replace(self, state={**self.state, "values": self.state["values"] @ weights})
+
     def game(
         self,
         forward: Callable[..., Any],

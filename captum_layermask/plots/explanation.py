@@ -6,6 +6,7 @@ import io
 
 import numpy as np
 import torch
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backend_bases import RendererBase
 from matplotlib.colors import LinearSegmentedColormap, to_rgb, to_rgba
@@ -31,6 +32,8 @@ __all__ = [
     "draw_outlines",
     "plot_explanation",
     "save_figure",
+    "told",
+    "widest",
 ]
 
 AGAINST, FOR = "#08306b", "#ffd34d"
@@ -41,6 +44,7 @@ DIVERGING = LinearSegmentedColormap.from_list(
 read in print without colour, and blue and orange differ for every kind of colour vision."""
 
 _GREY = "#555555"
+_HATCHES = "#3a3a3a"
 _STRONGEST = 10
 
 HATCH = "////"
@@ -51,10 +55,11 @@ class Picture(Figure):
     """A figure without pyplot that a notebook shows at the end of a cell; its text is never mathematics."""
 
     def draw(self, renderer: RendererBase) -> None:
-        """Draw; a class may be called ``a$b$``."""
+        """Draw; a class may be called ``a$b$``, and hatches leave the colours to be seen."""
         for text in self.findobj(Text):
             text.set_parse_math(False)
-        super().draw(renderer)
+        with rc_context({"hatch.linewidth": 0.5}):
+            super().draw(renderer)
 
     def _repr_png_(self) -> bytes:
         written = io.BytesIO()
@@ -95,8 +100,6 @@ def plot_explanation(explanation: Explanation, removal: str | None = None) -> Fi
     panels[0].imshow(image)
     panels[0].set_title("image")
     _draw_attributions(panels[1], figure.add_subplot(grid[1, 1]), explanation, regions)
-    for panel in panels[1:]:
-        draw_hatches(panel, explanation.undecided().numpy()[regions])
     _draw_strongest(panels[2], figure.add_subplot(grid[1, 2]), explanation, image, regions)
     for panel in panels:
         panel.set_xticks([])
@@ -115,6 +118,7 @@ def _draw_attributions(panel: Axes, scale: Axes, explanation: Explanation, regio
     attributions = explanation.attributions[0, 0].cpu().numpy()
     limit = float(np.abs(attributions).max()) or 1.0
     colours = panel.imshow(attributions, cmap=DIVERGING, vmin=-limit, vmax=limit)
+    draw_hatches(panel, explanation.undecided().numpy()[regions])
     draw_outlines(panel, regions)
     panel.set_title("attribution")
     ticks = MaxNLocator(nbins=5, symmetric=True)
@@ -151,6 +155,7 @@ def _draw_strongest(
         chosen = sign_of_pixel == sign
         picture[chosen] = 0.35 * grey[chosen] + 0.65 * np.array(to_rgb(colour))
     panel.imshow(picture)
+    draw_hatches(panel, explanation.undecided().numpy()[regions] & (sign_of_pixel != 0))
     draw_outlines(panel, np.where(sign_of_pixel != 0, regions, -1))
     for region in strongest.tolist():
         if signs[region]:
@@ -159,7 +164,9 @@ def _draw_strongest(
     key.axis("off")
     handles = [Patch(color=FOR, label="+ supports"), Patch(color=AGAINST, label="− speaks against")]
     if explanation.estimate is not None:
-        handles.append(Patch(facecolor="none", edgecolor=_GREY, hatch=HATCH, linewidth=0, label="may be 0"))
+        handles.append(
+            Patch(facecolor="none", edgecolor=_HATCHES, hatch=HATCH, linewidth=0, label="may be 0")
+        )
     key.legend(
         handles=handles,
         loc="upper center",
@@ -173,8 +180,7 @@ def _draw_strongest(
 
 def _draw_sign(panel: Axes, region: np.ndarray, positive: bool) -> None:
     """Write a plus or a minus where the region is widest."""
-    depth = ndimage.distance_transform_edt(np.pad(region, 1))[1:-1, 1:-1]
-    row, column = np.unravel_index(depth.argmax(), depth.shape)
+    row, column = widest(region)
     panel.text(
         column,
         row,
@@ -186,11 +192,18 @@ def _draw_sign(panel: Axes, region: np.ndarray, positive: bool) -> None:
     )
 
 
+def widest(region: np.ndarray) -> tuple[int, int]:
+    """Row and column of the pixel of a region, bool H×W, that is farthest from its edge."""
+    depth = ndimage.distance_transform_edt(np.pad(region, 1))[1:-1, 1:-1]
+    row, column = np.unravel_index(depth.argmax(), depth.shape)
+    return int(row), int(column)
+
+
 def draw_hatches(panel: Axes, undecided: np.ndarray) -> None:
     """Hatch the pixels that are True: what is there may as well be 0."""
     if undecided.any():
         levels = panel.contourf(undecided.astype(float), [0.5, 1.5], colors="none", hatches=[HATCH])
-        levels.set(edgecolor="black", linewidth=0)
+        levels.set(edgecolor=_HATCHES, linewidth=0)
 
 
 def draw_outlines(panel: Axes, labels: np.ndarray) -> None:
