@@ -86,7 +86,7 @@ class Stream:
         """What is evaluated: the probability of a class, or of several, by which segments are visible."""
         return Coalitions(
             forward,
-            pixels,
+            pixels.contiguous(),  # a network's rounding depends on the layout, which a file does not keep
             grid(pixels, size=1) if method == "rise" else segments,
             target=target,
             baselines=self.baselines,

@@ -153,6 +153,23 @@ def test_a_refined_explanation_is_that_of_a_run_at_a_stretch(forward, method, tm
     assert np.array_equal(rough.estimate.values, before)
 
 
+def test_the_layout_of_an_image_in_memory_does_not_matter(tmp_path):
+    """A file does not keep it, and a network's rounding depends on it."""
+    seen = []
+
+    def forward(x):
+        seen.append(x.stride())
+        return x.mean((2, 3))
+
+    pixels = PIXELS.contiguous(memory_format=torch.channels_last)
+    result = explain(forward, pixels, SEGMENTS, class_names="abc", method="shapley", budget=32)
+    result.save(tmp_path / "one.npz")
+    del seen[0]  # the prediction for the image itself
+    Explanation.load(tmp_path / "one.npz").refine(forward, budget=64)
+    assert len(seen) > 3
+    assert len(set(seen)) == 1
+
+
 def test_a_run_that_is_killed_goes_on_from_its_file(forward, tmp_path):
     path, straight = tmp_path / "run.npz", run(forward, budget=256)
 
