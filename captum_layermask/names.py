@@ -6,6 +6,7 @@ __all__ = [
     "DEFAULT_REMOVALS",
     "DEVICES",
     "DTYPES",
+    "ESTIMATORS",
     "INTERPOLATIONS",
     "METHODS",
     "ORDERS",
@@ -19,8 +20,14 @@ METHODS: dict[str, tuple[str, int | None]] = {
     "feature-ablation": ("feature ablation", None),
     "occlusion": ("occlusion", None),
     "shapley-sampling": ("Shapley value sampling", 10),
+    "shapley": ("Shapley values", None),
+    "banzhaf": ("Banzhaf values", None),
+    "rise": ("RISE", None),
 }
-"""Name → title and default ``n_samples`` (None: the method draws no samples)."""
+"""Name → title and default ``n_samples`` (None: the method takes no number of samples)."""
+
+ESTIMATORS = ("shapley", "banzhaf", "rise")
+"""The methods that know their errors, and stop at a budget, a tolerance or the k strongest segments."""
 
 #: Order in which segments are removed: name → title.
 ORDERS: dict[str, str] = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -46,6 +46,9 @@ def compare(
     segmentation: options.Segmentation = "slic",
     n_segments: options.SegmentCount = None,
     n_samples: options.SampleCount = None,
+    budget: options.Budget = None,
+    tolerance: options.Tolerance = None,
+    top_k: options.TopK = None,
     batch_size: options.BatchSize = 16,
     top: Annotated[
         int,
@@ -60,9 +63,11 @@ def compare(
     """Draw how explanations of IMAGE differ between removals, and test each."""
     if classes is not None and targets is not None:
         raise InputError("--classes and --targets both choose classes; give one of them.")
-    about = options.how_made(context, image, method, n_samples, output)
+    goals: dict[str, Any] = {"budget": budget, "tolerance": tolerance, "top_k": top_k}
+    about = options.how_made(context, image, method, n_samples, output, **goals)
     from captum_layermask.cli.scene import load_scene, warnings_in_one_line, write
     from captum_layermask.explain.comparison import LEAST_PROBABILITY, compare
+    from captum_layermask.explain.estimators.estimate import in_words
     from captum_layermask.plots.comparison import plot_comparison
 
     scene = load_scene(image, model, segmentation, n_segments, targets=targets)
@@ -78,12 +83,16 @@ def compare(
             classes=2 if classes is None else classes,
             targets=scene.targets,
             n_samples=n_samples,
+            **goals,
             perturbations_per_eval=batch_size,
             top=top,
             seed=seed,
             show_progress=True,
         )
     typer.echo(comparison.table())
+    estimates = [one for row in comparison.rows if (one := row.explanation.estimate) is not None]
+    if estimates:
+        typer.echo(in_words(max(estimates, key=lambda one: float(one.standard_errors.max()))))
     if comparison.left_out:
         names = ", ".join(f"{name!r} ({probability:.3f})" for name, probability in comparison.left_out)
         typer.echo(

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from captum_layermask.cli import options
+from captum_layermask.cli import options, saving
 from captum_layermask.cli.model import ModelOptions, takes_model
 from captum_layermask.names import REMOVAL_NAMES
 from captum_layermask.text import printable
@@ -33,6 +33,10 @@ def explain(
     segmentation: options.Segmentation = "slic",
     n_segments: options.SegmentCount = None,
     n_samples: options.SampleCount = None,
+    budget: options.Budget = None,
+    tolerance: options.Tolerance = None,
+    top_k: options.TopK = None,
+    save: saving.Save = None,
     batch_size: options.BatchSize = 16,
     target: Annotated[
         str | None,
@@ -42,9 +46,12 @@ def explain(
     output: options.Output = Path("explanation.png"),
 ) -> None:
     """Draw which regions of IMAGE speak for and against a prediction."""
-    about = options.how_made(context, image, method, n_samples, output)
+    goals: dict[str, Any] = {"budget": budget, "tolerance": tolerance, "top_k": top_k}
+    about = options.how_made(context, image, method, n_samples, output, **goals)
+    saving.check(save, method)
     from captum_layermask.cli.scene import load_scene, warnings_in_one_line, write
     from captum_layermask.explain.comparison import marked
+    from captum_layermask.explain.estimators.estimate import in_words
     from captum_layermask.explain.explanation import explain, predict
     from captum_layermask.plots.explanation import plot_explanation
     from captum_layermask.removals.registry import REMOVALS, make_forward
@@ -60,18 +67,28 @@ def explain(
     )
     with warnings_in_one_line():
         _print_predictions(predict(forward, scene.pixels)[0], scene.class_names)
-        explanation = explain(
-            forward,
-            scene.pixels,
-            scene.segments,
-            class_names=scene.class_names,
-            method=method,
-            target=None if scene.targets is None else scene.targets[0],
-            n_samples=n_samples,
-            perturbations_per_eval=batch_size,
-            seed=seed,
-            show_progress=True,
-        )
+        shown: dict[str, Any] = {"show_progress": True, "on_update": saving.saves_to(save), **goals}
+        started = saving.started(save, scene, method, seed, batch_size)
+        if started is not None:
+            explanation = started.refine(forward, **shown)
+        else:
+            explanation = explain(
+                forward,
+                scene.pixels,
+                scene.segments,
+                class_names=scene.class_names,
+                method=method,
+                target=None if scene.targets is None else scene.targets[0],
+                n_samples=n_samples,
+                perturbations_per_eval=batch_size,
+                seed=seed,
+                **shown,
+            )
+    if save is not None:
+        explanation.save(save)
+        typer.echo(f"saved {printable(str(save))}")
+    if explanation.estimate is not None:
+        typer.echo(in_words(explanation.estimate))
     if explanation.stability is not None:
         typer.echo(f"stability {explanation.stability:.2f}: rank correlation of two halves of the samples")
     typer.echo(f"explained {explanation.label!r}")

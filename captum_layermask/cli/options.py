@@ -14,12 +14,14 @@ import typer
 from typer.core import TyperGroup
 
 from captum_layermask.errors import InputError, StoppedError, require_known, require_seed
-from captum_layermask.names import METHODS, ORDERS, REMOVAL_NAMES, SEGMENTATION_NAMES
+from captum_layermask.explain.method_options import check_method_options, require_tolerance
+from captum_layermask.names import ESTIMATORS, METHODS, ORDERS, REMOVAL_NAMES, SEGMENTATION_NAMES
 from captum_layermask.plots.files import check_figure_path, check_replacing
 
 __all__ = [
     "MOST_THREADS",
     "BatchSize",
+    "Budget",
     "Commands",
     "Image",
     "Method",
@@ -29,6 +31,8 @@ __all__ = [
     "Seed",
     "SegmentCount",
     "Segmentation",
+    "Tolerance",
+    "TopK",
     "at_least",
     "check_file",
     "check_folder",
@@ -173,6 +177,11 @@ def check_out(path: Path) -> Path:
     return path
 
 
+def _check_tolerance(tolerance: float | None) -> float | None:
+    require_tolerance(tolerance)
+    return tolerance
+
+
 def _check_seed(seed: int) -> int:
     require_seed(seed)
     return seed
@@ -215,6 +224,25 @@ SampleCount = Annotated[
         callback=at_least(1),
     ),
 ]
+_OF_ESTIMATORS = f"({', '.join(ESTIMATORS)})"
+Budget = Annotated[
+    int | None, typer.Option(help=f"Evaluations in all {_OF_ESTIMATORS}.", callback=at_least(1))
+]
+Tolerance = Annotated[
+    float | None,
+    typer.Option(
+        help=f"End when the largest error is this share of the range of the values {_OF_ESTIMATORS}.",
+        show_default="0.05 if nothing else ends it",
+        callback=_check_tolerance,
+    ),
+]
+TopK = Annotated[
+    int | None,
+    typer.Option(
+        help="End when so many strongest segments are told apart from the others (shapley, banzhaf).",
+        callback=at_least(1),
+    ),
+]
 Output = Annotated[
     Path,
     typer.Option(
@@ -224,12 +252,16 @@ Output = Annotated[
 
 
 def how_made(
-    context: typer.Context, image: Path | None, method: str, n_samples: int | None, output: Path
+    context: typer.Context,
+    image: Path | None,
+    method: str,
+    n_samples: int | None,
+    output: Path,
+    **goals: Any,
 ) -> dict[str, str]:
     """Check what concerns several options, and tell how the figure is made."""
+    check_method_options(method, n_samples=n_samples, **goals)
     default = METHODS[method][1]
-    if n_samples is not None and default is None:
-        raise InputError(f"{method} draws no samples; leave out --n-samples.")
     check_figure_path(output)
     check_replacing(output, image)
     samples = default if n_samples is None else n_samples

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from captum_layermask.errors import InputError, require_positive
-from captum_layermask.explain.explanation import activated, check_image, described, require_activation
+from captum_layermask.explain.prediction import activated, check_image, described, require_activation
 from captum_layermask.removals.missing import MISSING
 
 __all__ = ["Coalitions"]

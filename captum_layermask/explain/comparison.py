@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -11,12 +11,17 @@ from torch import Tensor, nn
 
 from captum_layermask.errors import InputError, require_known, require_positive
 from captum_layermask.explain.coalitions import Coalitions
-from captum_layermask.explain.explanation import Explanation, check_image, explain, predict
+from captum_layermask.explain.differences import Difference, differences, explained_together
+from captum_layermask.explain.explanation import Explanation, explain
 from captum_layermask.explain.memoized import Memoized
+from captum_layermask.explain.method_options import check_method_options
+from captum_layermask.explain.prediction import check_image, predict
+from captum_layermask.explain.streams import Stream
 from captum_layermask.explain.targets import class_index
-from captum_layermask.names import DEFAULT_REMOVALS
+from captum_layermask.names import DEFAULT_REMOVALS, ESTIMATORS
 from captum_layermask.removals.base import RemovalForward
 from captum_layermask.removals.colors import Colors
+from captum_layermask.removals.missing import MISSING
 from captum_layermask.removals.registry import REMOVALS, make_forward
 from captum_layermask.text import shortened, text_table
 
@@ -88,6 +93,7 @@ class Comparison:
         removals: keys of ``REMOVALS``.
         rows: likeliest class first; for each class, the removals in their order.
         left_out: names and probabilities of the classes that were too unlikely to be explained.
+        stream: what was evaluated for all of them, for methods of ``ESTIMATORS``; None for others.
 
     Example:
         ```python
@@ -99,21 +105,61 @@ class Comparison:
     removals: tuple[str, ...]
     rows: tuple[Row, ...]
     left_out: tuple[tuple[str, float], ...] = ()
+    stream: Stream | None = field(default=None, repr=False)
 
     def of_classes(self) -> list[tuple[Row, ...]]:
         """The rows of each class."""
         count = len(self.removals)
         return [self.rows[start : start + count] for start in range(0, len(self.rows), count)]
 
+    def differences(self) -> tuple[Difference, ...]:
+        """What every two removals differ by, for each class.
+
+        Raises:
+            InputError: the method knows no errors.
+        """
+        if self.stream is None:
+            method = self.rows[0].explanation.method
+            raise InputError(
+                f"{method} does not know its errors, nor those of differences; compare by one of "
+                f"{', '.join(ESTIMATORS)}."
+            )
+        explanations = [rows[0].explanation for rows in self.of_classes()]
+        return differences(self.stream, self.removals, explanations)
+
+    def changed(self) -> dict[tuple[int, str], Tensor]:
+        """Where the first removal and another differ at 95 %, by class index and removal: bool K each.
+
+        Empty for methods that know no errors.
+        """
+        if self.stream is None:
+            return {}
+        return {
+            (one.target, one.removals[1]): one.changed()
+            for one in self.differences()
+            if one.removals[0] == self.removals[0]
+        }
+
     def table(self) -> str:
-        """A line for each row, to print: probabilities of the class, predictions, ``stability``."""
+        """A line for each row, to print: probabilities of the class, predictions, and how sure the map is.
+
+        That is ``stability``; or, for methods that know their errors, the largest standard error, and how
+        many segments have another value than under the first removal, at 95 %.
+        """
         top = len(self.rows[0].strongest)
-        lines = [["class", "removal", "original", f"top {top} removed", f"top {top} alone", "stability"]]
+        known = self.stream is not None
+        changed = self.changed()
+        sure = ["largest error", f"differs from {self.rows[0].title}"] if known else ["stability"]
+        lines = [["class", "removal", "original", f"top {top} removed", f"top {top} alone", *sure]]
         for row in self.rows:
-            label, stability = shortened(row.explanation.label, 30), row.explanation.stability
+            label = shortened(row.explanation.label, 30)
             predictions = map(_in_words, (row.original, row.removed, row.alone))
-            agreement = "–" if stability is None else f"{stability:.2f}"
-            lines.append([label, marked(row.title, row.leaks), *predictions, agreement])
+            told = [_stability(row.explanation)]
+            if (errors := row.explanation.standard_errors) is not None:
+                differing = changed.get((row.explanation.target, row.removal))
+                count = "–" if differing is None else f"{int(differing.sum())} of {len(differing)}"
+                told = [f"{float(errors.max()):.2g}", count]
+            lines.append([label, marked(row.title, row.leaks), *predictions, *told])
         return text_table(lines)
 
 
@@ -130,6 +176,9 @@ def compare(
     targets: Sequence[int | str] | None = None,
     activation: str = "softmax",
     n_samples: int | None = None,
+    budget: int | None = None,
+    tolerance: float | None = None,
+    top_k: int | None = None,
     perturbations_per_eval: int = 16,
     top: int = 10,
     seed: int = 0,
@@ -152,11 +201,14 @@ def compare(
         targets: indices or names of the classes to explain instead, however unlikely they are.
         activation: as for ``explain``.
         n_samples: as for ``explain``.
+        budget: likewise, for all removals and classes together, since they share the coalitions.
+        tolerance: likewise; all of them must reach it.
+        top_k: likewise.
         perturbations_per_eval: images per call of the network.
         top: how many segments (for occlusion, squares) to remove, and to leave alone visible, to test an
             explanation; all of them where there are fewer.
         seed: of the samples, and of removals that draw noise.
-        show_progress: show Captum's progress bar on stderr, one for each removal.
+        show_progress: show a progress bar on stderr, for Captum's methods one for each removal.
 
     Returns:
         A row for each class and removal: its explanation, and the predictions that test it.
@@ -176,6 +228,9 @@ def compare(
     Source: Fig. 8 and §4.4 of Balasubramanian & Feizi.
     """
     _check_counts(removals, top, classes, len(class_names))
+    goals: dict[str, Any] = {"budget": budget, "tolerance": tolerance, "top_k": top_k}
+    check_method_options(method, n_samples=n_samples, **goals)
+    require_positive("the number of perturbations per evaluation", perturbations_per_eval)
     wanted = None if targets is None else _indices(targets, class_names)
     check_image(pixels, segments)
     removals = tuple(dict.fromkeys(removals))
@@ -190,10 +245,29 @@ def compare(
     likely = [likeliest[0], *(i for i in likeliest[1:] if probabilities[i] >= LEAST_PROBABILITY)]
     chosen = likely if wanted is None else wanted
     left_out = [] if wanted is not None else [i for i in likeliest if i not in likely]
-    rows = {}
-    for removal, forward in forwards.items():
-        for target in chosen:
-            explanation = explain(
+    stream = None
+    if method in ESTIMATORS:
+        stream = Stream.started(
+            method,
+            segments,
+            seed,
+            baselines=MISSING,
+            activation=activation,
+            batch_size=perturbations_per_eval,
+        )
+        explanations, stream = explained_together(
+            forwards,
+            pixels,
+            segments,
+            chosen,
+            class_names,
+            stream,
+            method,
+            {**goals, "show_progress": show_progress},
+        )
+    else:
+        explanations = {
+            (target, removal): explain(
                 forward,
                 pixels,
                 segments,
@@ -206,11 +280,25 @@ def compare(
                 seed=seed,
                 show_progress=show_progress and target == chosen[0],
             )
-            rows[target, removal] = _row(removal, forward.forward, explanation, class_names, activation, top)
+            for removal, forward in forwards.items()
+            for target in chosen
+        }
     return Comparison(
         removals,
-        tuple(rows[target, removal] for target in chosen for removal in removals),
+        tuple(
+            _row(
+                removal,
+                forwards[removal].forward,
+                explanations[target, removal],
+                class_names,
+                activation,
+                top,
+            )
+            for target in chosen
+            for removal in removals
+        ),
         tuple((class_names[i], float(probabilities[i])) for i in left_out),
+        stream,
     )
 
 
@@ -246,6 +334,10 @@ def _row(
     ]
     of_name = REMOVALS[removal]
     return Row(removal, of_name.title, of_name.leaks, explanation, tuple(strongest.tolist()), *predictions)
+
+
+def _stability(explanation: Explanation) -> str:
+    return "–" if explanation.stability is None else f"{explanation.stability:.2f}"
 
 
 def _in_words(prediction: Prediction) -> str:

@@ -1,32 +1,37 @@
-"""An attribution method of Captum, run over a forward, explains one prediction."""
+"""One prediction is explained, by a method of Captum or by an estimator that knows its error."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Self
 
 import torch
-from captum._utils.models.linear_model import SkLearnRidge
-from captum.attr import FeatureAblation, KernelShap, Lime, Occlusion, ShapleyValueSampling
 from tqdm.auto import tqdm
 
-from captum_layermask.errors import InputError, require_known, require_positive, require_seed
-from captum_layermask.explain.sampling import averaged, fitted
-from captum_layermask.explain.segments import region_means, require_numbered
+from captum_layermask.errors import InputError, require_positive, require_seed
+from captum_layermask.explain.captum_methods import (
+    attributed,
+    image_count,
+    occlusion_window,
+    occlusion_windows,
+)
+from captum_layermask.explain.estimators.base import Estimator
+from captum_layermask.explain.estimators.driver import run
+from captum_layermask.explain.estimators.estimate import Ended, Estimate
+from captum_layermask.explain.method_options import check_method_options
+from captum_layermask.explain.prediction import ACTIVATIONS, Forward, check_image, predict
+from captum_layermask.explain.saved import read, write
+from captum_layermask.explain.segments import region_means
+from captum_layermask.explain.streams import Stream, in_segments, require_same_game
 from captum_layermask.explain.targets import class_index
-from captum_layermask.names import METHODS
+from captum_layermask.names import ESTIMATORS, METHODS
 from captum_layermask.removals.captum_calls import note_samples
 from captum_layermask.removals.missing import MISSING
 
-__all__ = ["ACTIVATIONS", "METHODS", "Explanation", "explain", "predict"]
-
-_Forward = Callable[[torch.Tensor], torch.Tensor]
-
-ACTIVATIONS: dict[str, _Forward] = {"softmax": partial(torch.softmax, dim=1), "sigmoid": torch.sigmoid}
-"""What makes probabilities of logits."""
+__all__ = ["ACTIVATIONS", "METHODS", "Explanation", "explain", "predict", "unexplained"]
 
 
 @dataclass(frozen=True)
@@ -46,10 +51,14 @@ class Explanation:
         stability: rank correlation, from −1 to 1, of the attributions by one half of the samples and by the
             other; that by all of them is steadier than this. Near 0, the map is one of the samples, not of
             the image. None for methods that draw none, for a single sample, and where nothing is ranked.
+        estimate: what the estimator knows, for methods of ``ESTIMATORS``: values and standard errors of the
+            segments, float64 K, and what ended it. None for others.
+        stream: what it takes to go on from there; None for others.
 
     Example:
         ```python
         strongest = explanation.segment_attributions().topk(10).indices  # ids of segments
+        low, high = explanation.estimate.interval()  # 95 %, if it is by a method of ESTIMATORS
         ```
     """
 
@@ -62,6 +71,37 @@ class Explanation:
     method: str
     top5: tuple[tuple[str, float], ...]
     stability: float | None = None
+    estimate: Estimate | None = None
+    stream: Stream | None = field(default=None, repr=False)
+
+    @property
+    def standard_errors(self) -> torch.Tensor | None:
+        """Of the values of the segments, float64 K on the CPU; None for methods that know none.
+
+        For ``rise`` they are the means over each segment of the errors of its pixels, which is an upper
+        bound.
+        """
+        return None if self.estimate is None else torch.from_numpy(self.estimate.standard_errors)
+
+    @property
+    def evaluations(self) -> int | None:
+        """How many coalitions of segments, or masks, were evaluated; None for methods that know no errors."""
+        return None if self.estimate is None else self.estimate.evaluations
+
+    @property
+    def ended(self) -> Ended | None:
+        """What ended it (see ``Estimate``); None for methods that know no errors."""
+        return None if self.estimate is None else self.estimate.ended
+
+    def undecided(self) -> torch.Tensor:
+        """Which regions may as well speak for as against the class: bool K on the CPU.
+
+        Their 95 % interval contains 0 and more. None of them does for methods that know no errors.
+        """
+        if self.estimate is None:
+            return torch.zeros(len(self.region_attributions()), dtype=torch.bool)
+        low, high = self.estimate.interval()
+        return torch.from_numpy((low < 0) & (high > 0))
 
     def segment_attributions(self) -> torch.Tensor:
         """Average the attributions over each segment: float K, entry i for segment i."""
@@ -79,7 +119,7 @@ class Explanation:
         """
         if self.method != "occlusion":
             return self.segments
-        _, stride = _occlusion_window(self.segments)
+        _, stride = occlusion_window(self.segments)
         height, width = self.segments.shape[2:]
         rows = torch.arange(height, device=self.segments.device) // stride
         columns = torch.arange(width, device=self.segments.device) // stride
@@ -89,70 +129,97 @@ class Explanation:
         """Average the attributions over each region: float K, entry i for region i."""
         return region_means(self.attributions, self.regions())
 
+    def refine(
+        self,
+        forward: Forward,
+        *,
+        budget: int | None = None,
+        tolerance: float | None = None,
+        top_k: int | None = None,
+        show_progress: bool = False,
+        on_update: Callable[[Explanation], object] | None = None,
+    ) -> Explanation:
+        """Go on with the same stream of coalitions; this explanation stays as it is.
 
-@torch.no_grad()
-def predict(forward: _Forward, pixels: torch.Tensor, activation: str = "softmax") -> torch.Tensor:
-    """Probabilities of the classes: softmax of the logits that ``forward`` returns, or their sigmoid.
+        Args:
+            forward: the one that was explained.
+            budget: evaluations in all, those so far included.
+            tolerance: as for ``explain``.
+            top_k: likewise.
+            show_progress: likewise.
+            on_update: likewise.
 
-    Args:
-        forward: N×3×H×W → logits N×classes.
-        pixels: float N×3×H×W.
-        activation: a key of ``ACTIVATIONS``: ``"softmax"`` where one class of several is right, ``"sigmoid"``
-            where each class is right or not by itself (several labels, or the single logit of yes or no).
-            The shape of several logits does not tell which.
+        Returns:
+            What one run to the same goal would have returned, to the bit where the forward gives an image the
+            same prediction whatever else is in its batch.
 
-    Returns:
-        Float N×classes; with softmax each row adds up to 1.
+        Raises:
+            InputError: the method is none of ``ESTIMATORS``, the forward is another one, a goal cannot be
+                reached, or the stream is drawn otherwise by this version of NumPy.
 
-    Raises:
-        UnknownNameError: there is no such activation.
-        InputError: ``forward`` returns anything else than one row of logits per image, a single number for
-            softmax, whose softmax is always 1, or probabilities, whose softmax is not theirs.
+        Example:
+            ```python
+            rough = explain(forward, pixels, segments, class_names=names, method="shapley", budget=256)
+            rough.save("cat.npz")
+            fine = Explanation.load("cat.npz").refine(forward, tolerance=0.02)
+            ```
+        """
+        check_method_options(self.method, budget=budget, tolerance=tolerance, top_k=top_k)
+        if self.stream is None:
+            raise InputError(
+                f"an explanation by {self.method} cannot be refined; explain by {' or '.join(ESTIMATORS)}."
+            )
+        estimator = self.stream.estimator(self.method)
+        game = self.stream.game(forward, self.method, self.pixels, self.segments, self.target)
+        require_same_game(estimator, game)
 
-    Example:
-        ```python
-        probability, index = predict(LayerMaskedForward(model), pixels)[0].max(0)
-        ```
-    """
-    require_activation(activation)
-    return activated(forward(pixels), activation)
+        def updated(estimator: Estimator) -> None:
+            if on_update is not None:
+                on_update(self._by(estimator, estimator.estimate()))
 
+        goals: dict[str, Any] = {"budget": budget, "tolerance": tolerance, "top_k": top_k}
+        estimate = run(estimator, game, **goals, show_progress=show_progress, on_update=updated)
+        return self._by(estimator, estimate)
 
-def activated(logits: Any, activation: str) -> torch.Tensor:
-    """Probabilities of logits N×classes (arguments and errors: ``predict``)."""
-    if not isinstance(logits, torch.Tensor) or logits.dim() != 2:
-        shape = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
-        raise InputError(
-            f"the network returned {shape} where N×classes logits are needed; give a classifier."
-        )
-    if activation == "softmax":
-        _check_for_softmax(logits)
-    return ACTIVATIONS[activation](logits)
+    def _by(self, estimator: Estimator, estimate: Estimate) -> Explanation:
+        """This explanation, but for what is estimated."""
+        assert self.stream is not None
+        stream = replace(self.stream, state=estimator.state())
+        return self.estimated(estimate, stream)
 
+    def estimated(self, estimate: Estimate, stream: Stream) -> Explanation:
+        """The same prediction explained by an estimate of all that ``stream`` holds: S values."""
+        of_segments, attributions = in_segments(estimate, stream, self.segments)
+        return replace(self, attributions=attributions.to(self.pixels), estimate=of_segments, stream=stream)
 
-def require_activation(activation: str) -> None:
-    """Raise ``UnknownNameError`` for what is no key of ``ACTIVATIONS``."""
-    require_known("activation", activation, ACTIVATIONS)
+    def save(self, path: str | Path) -> None:
+        """Write all of it into one file, which ``load`` reads: arrays of NumPy, no pickle.
 
+        Args:
+            path: a file; an older explanation is replaced, whole, and nothing else.
 
-def _check_for_softmax(logits: torch.Tensor) -> None:
-    if logits.shape[1] == 1:
-        raise InputError(
-            "the network returned a single number for an image, whose softmax is always 1; if it is the "
-            "logit of yes or no give activation='sigmoid', and explain a regression with Captum's own "
-            "classes, FeatureAblation(forward).attribute(image, baselines=MISSING)."
-        )
-    sums = logits.double().sum(dim=1)
-    if len(logits) and bool((logits >= 0).all() & ((sums - 1).abs() < 1e-3).all()):
-        raise InputError(
-            "the network returned probabilities where logits are needed, and their softmax would flatten "
-            "them; leave out its softmax, or give lambda x: forward(x).log()."
-        )
+        Raises:
+            InputError: another file is there, or it cannot be written.
+        """
+        write(Path(path), self)
+
+    @classmethod
+    def load(cls, path: str | Path, device: str | torch.device = "cpu") -> Self:
+        """Read what ``save`` wrote.
+
+        Args:
+            path: the file.
+            device: where the tensors are wanted.
+
+        Raises:
+            InputError: there is no such file, or it holds something else.
+        """
+        return cls(**read(Path(path), device))
 
 
 @torch.no_grad()
 def explain(
-    forward: _Forward,
+    forward: Forward,
     pixels: torch.Tensor,
     segments: torch.Tensor,
     *,
@@ -162,16 +229,30 @@ def explain(
     baselines: float = MISSING,
     activation: str = "softmax",
     n_samples: int | None = None,
+    budget: int | None = None,
+    tolerance: float | None = None,
+    top_k: int | None = None,
     perturbations_per_eval: int = 16,
     seed: int = 0,
     show_progress: bool = False,
+    on_update: Callable[[Explanation], object] | None = None,
 ) -> Explanation:
     """Attribute the probability of a class to the segments of an image.
 
-    The probability is explained, not the logit, as LIME does. Lime is fitted with ridge
-    regression (penalty 1, as in the ``lime`` package), since Captum's default, a lasso made for
-    logits, sets most coefficients of a probability to zero. Occlusion slides a square of a
-    segment's average area by half its side, so each square of that stride has a value of its own.
+    The probability is explained, not the logit, as LIME does. Captum's methods:
+
+    * ``lime`` is fitted with ridge regression (penalty 1, as in the ``lime`` package), since Captum's
+      default, a lasso made for logits, sets most coefficients of a probability to zero.
+    * ``kernel-shap`` and ``shapley-sampling`` estimate Shapley values.
+    * ``feature-ablation`` is what the whole image loses without a segment.
+    * ``occlusion`` slides a square of a segment's average area by half its side, so each square of that
+      stride has a value of its own.
+
+    The methods of ``ESTIMATORS`` know their errors, and stop when the answer is settled:
+
+    * ``shapley`` estimates Shapley values by regression on pairs of complements, with fewer evaluations.
+    * ``banzhaf``: what a segment adds on average over all coalitions of the others.
+    * ``rise``: the mean probability while a pixel is visible, less that of all masks.
 
     Args:
         forward: N×3×H×W → logits N×classes, for example a ``LayerMaskedForward``.
@@ -185,54 +266,77 @@ def explain(
         n_samples: perturbed images for ``lime`` and ``kernel-shap``, random orders of the
             segments (each costs one call per segment) for ``shapley-sampling``; None takes the
             default of ``METHODS``.
+        budget: for methods of ``ESTIMATORS``: evaluations in all.
+        tolerance: likewise: end when the largest standard error is at most this share of the range of the
+            values (for ``rise``, of the pixels). 0.05 if no goal is given.
+        top_k: for ``shapley`` and ``banzhaf``: end when the k segments whose values are largest in size are
+            told apart from the others at 95 %.
         perturbations_per_eval: images per call of ``forward``.
         seed: of the samples; the global random state is left as it was.
-        show_progress: show a progress bar on stderr.
+        show_progress: show a progress bar on stderr, towards the end that is forecast.
+        on_update: called with the explanation so far after every 32 evaluations, to save it, for example;
+            methods of Captum call it once, with what is returned.
 
     Returns:
-        The attributions, in units of probability, with what they explain.
+        The attributions, in units of probability, with what they explain. After Ctrl-C, methods of
+        ``ESTIMATORS`` return what is there, ``ended`` being ``"interrupted"``.
 
     Raises:
         UnknownNameError: there is no such method, activation or class.
         InputError: shapes do not fit, segment ids have gaps (``segments.renumbered``), ``target`` is not one
-            class, a count is below 1, ``seed`` is beyond 64 bits, or ``n_samples`` is given to a method that
-            draws none; or what ``predict`` refuses.
+            class, a count is below 1, ``seed`` is beyond 64 bits (or negative, for ``ESTIMATORS``),
+            ``n_samples`` or a goal is given to a method that has no such thing, or a goal cannot be reached;
+            or what ``predict`` refuses.
 
     Example:
         ```python
         forward = LayerMaskedForward(model)
-        explanation = explain(forward, pixels, segments, class_names=names, method="occlusion")
+        explanation = explain(forward, pixels, segments, class_names=names, method="shapley", budget=512)
         plot_explanation(explanation, removal="layer masking")
         ```
 
     Source: Captum's ``Lime``, ``KernelShap``, ``FeatureAblation``, ``Occlusion`` and
-    ``ShapleyValueSampling``, whose classes are called.
+    ``ShapleyValueSampling``, whose classes are called; ``shapley_values``, ``banzhaf_values`` and ``rise`` of
+    this package.
     """
-    samples = _check_sampling(method, n_samples, perturbations_per_eval)
+    check_method_options(method, n_samples=n_samples, budget=budget, tolerance=tolerance, top_k=top_k)
+    require_positive("the number of perturbations per evaluation", perturbations_per_eval)
     require_seed(seed)
     check_image(pixels, segments)
     if method == "kernel-shap" and not segments.any():
         raise InputError("kernel SHAP needs at least 2 segments, and the image is a single one.")
     probabilities = predict(forward, pixels, activation)[0]
-    if len(class_names) != len(probabilities):
-        raise InputError(
-            f"the network has {len(probabilities)} classes but {len(class_names)} names were "
-            "given; give one name per class."
+    known = unexplained(probabilities, pixels, segments, class_names, target, method)
+    if method in ESTIMATORS:
+        stream = Stream.started(
+            method,
+            segments,
+            seed,
+            baselines=baselines,
+            activation=activation,
+            batch_size=perturbations_per_eval,
         )
-    index = int(probabilities.argmax()) if target is None else class_index(target, class_names)
+        return replace(known, stream=stream).refine(
+            forward,
+            budget=budget,
+            tolerance=tolerance,
+            top_k=top_k,
+            show_progress=show_progress,
+            on_update=on_update,
+        )
     options: dict[str, Any] = {
         "baselines": baselines,
-        "target": index,
+        "target": known.target,
         "perturbations_per_eval": perturbations_per_eval,
     }
-    if samples is not None:
-        options["n_samples"] = samples
+    if METHODS[method][1] is not None:
+        options["n_samples"] = METHODS[method][1] if n_samples is None else n_samples
     if method == "occlusion":
-        options |= _occlusion_windows(pixels, segments)
+        options |= occlusion_windows(pixels, segments)
     else:
         options["feature_mask"] = segments
 
-    images = _image_count(method, pixels, options)
+    images = image_count(method, pixels, options)
     progress = tqdm(
         total=images,
         desc=f"{METHODS[method][0].capitalize()} attribution",
@@ -249,90 +353,36 @@ def explain(
 
     with progress, torch.random.fork_rng():
         torch.manual_seed(seed)
-        attributions, stability = _attributed(method, probability, pixels, options)
+        attributions, stability = attributed(method, probability, pixels, options)
+    explanation = replace(known, attributions=attributions[:, :1], stability=stability)
+    if on_update is not None:
+        on_update(explanation)
+    return explanation
+
+
+def unexplained(
+    probabilities: torch.Tensor,
+    pixels: torch.Tensor,
+    segments: torch.Tensor,
+    class_names: Sequence[str],
+    target: int | str | None,
+    method: str,
+) -> Explanation:
+    """What is known of an explanation before any attribution is."""
+    if len(class_names) != len(probabilities):
+        raise InputError(
+            f"the network has {len(probabilities)} classes but {len(class_names)} names were "
+            "given; give one name per class."
+        )
+    index = int(probabilities.argmax()) if target is None else class_index(target, class_names)
     best = probabilities.topk(min(5, len(probabilities)))
     return Explanation(
         pixels=pixels,
         segments=segments,
-        attributions=attributions[:, :1],
+        attributions=torch.zeros_like(pixels[:, :1]),
         target=index,
         label=class_names[index],
         probability=float(probabilities[index]),
         method=method,
         top5=tuple((class_names[int(i)], float(p)) for p, i in zip(best.values, best.indices, strict=True)),
-        stability=stability,
     )
-
-
-def _attributed(
-    method: str, forward: _Forward, pixels: torch.Tensor, options: Mapping[str, Any]
-) -> tuple[torch.Tensor, float | None]:
-    """The attributions, 1×C×H×W, and how far two halves of the samples agree."""
-    if method == "lime":
-        return fitted(Lime(forward, interpretable_model=SkLearnRidge(alpha=1.0)), pixels, **options)
-    if method == "kernel-shap":
-        return fitted(KernelShap(forward), pixels, **options)
-    if method == "shapley-sampling":
-        return averaged(ShapleyValueSampling(forward), pixels, **options)
-    classes = {"feature-ablation": FeatureAblation, "occlusion": Occlusion}
-    return classes[method](forward).attribute(pixels, **options), None
-
-
-def _occlusion_window(segments: torch.Tensor) -> tuple[int, int]:
-    """Side and stride of a square of about a segment's average area.
-
-    The side is twice the stride, so that windows overlap in squares of the stride and in nothing smaller.
-    """
-    height, width = segments.shape[2:]
-    side = math.sqrt(height * width / (int(segments.max()) + 1))
-    stride = max(1, round(side / 2))
-    return min(2 * stride, height, width), stride
-
-
-def _occlusion_windows(pixels: torch.Tensor, segments: torch.Tensor) -> dict[str, Any]:
-    channels = pixels.shape[1]
-    size, stride = _occlusion_window(segments)
-    return {
-        "sliding_window_shapes": (channels, size, size),
-        "strides": (channels, stride, stride),
-    }
-
-
-def _image_count(method: str, pixels: torch.Tensor, options: Mapping[str, Any]) -> int | None:
-    """How many images the forward is given where Captum's own progress bar would be wrong, else None."""
-    if method == "occlusion":  # Captum counts a window for each pixel and channel; the truth is far fewer
-        sizes = zip(pixels.shape[1:], options["sliding_window_shapes"], options["strides"], strict=True)
-        return 1 + math.prod(1 + math.ceil((side - size) / stride) for side, size, stride in sizes)
-    if method == "shapley-sampling":  # two calls of Captum's, each of which begins with the empty image
-        samples = options["n_samples"]
-        return min(2, samples) + samples * (int(options["feature_mask"].max()) + 1)
-    return None
-
-
-def _check_sampling(method: str, n_samples: int | None, perturbations_per_eval: int) -> int | None:
-    require_known("method", method, METHODS)
-    default = METHODS[method][1]
-    if n_samples is not None and default is None:
-        raise InputError(f"{method} draws no samples; leave out the number of samples.")
-    require_positive("the number of samples", n_samples)
-    require_positive("the number of perturbations per evaluation", perturbations_per_eval)
-    return default if n_samples is None else n_samples
-
-
-def check_image(pixels: Any, segments: Any) -> None:
-    """Refuse what is no image, 1×C×H×W, or are no segments of it."""
-    if not isinstance(pixels, torch.Tensor) or pixels.dim() != 4 or pixels.shape[0] != 1:
-        raise InputError(f"the pixels are {described(pixels)}; give one image, a tensor 1×3×H×W.")
-    shape = (1, 1, *pixels.shape[2:])
-    if not isinstance(segments, torch.Tensor) or segments.shape != shape or segments.dtype != torch.long:
-        raise InputError(
-            f"the segments are {described(segments)}; give a LongTensor of shape {shape}, as the functions "
-            "in segments.py return."
-        )
-    require_numbered(segments)
-
-
-def described(value: Any) -> str:
-    """The type and, if it has one, the shape of what was given, in words."""
-    name = getattr(value, "dtype", type(value).__name__)
-    return f"{name} of shape {tuple(value.shape)}" if hasattr(value, "shape") else str(name)

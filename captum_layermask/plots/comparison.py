@@ -11,11 +11,12 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from torch import Tensor
 
 from captum_layermask.errors import InputError
 from captum_layermask.explain.comparison import Comparison, Row, marked
 from captum_layermask.explain.explanation import METHODS, Explanation
-from captum_layermask.plots.explanation import DIVERGING, Picture, draw_outlines
+from captum_layermask.plots.explanation import DIVERGING, Picture, draw_hatches, draw_outlines, told, widest
 from captum_layermask.text import shortened
 
 __all__ = ["plot_comparison"]
@@ -31,7 +32,9 @@ def plot_comparison(comparison: Comparison, *, width: float | None = None) -> Fi
     """Draw a comparison as a grid: a row for each class, the image and then a column for each removal.
 
     All cells share one colour scale, symmetric around 0. The strongest segments (for occlusion, squares) are
-    outlined, and the probabilities of the class with them removed and with them alone are below.
+    outlined, and the probabilities of the class with them removed and with them alone are below. Where the
+    method knows its errors, segments whose 95 % interval contains 0 are hatched, and those whose value
+    differs from that under the first removal, at 95 %, have a dot.
 
     Args:
         comparison: what to draw.
@@ -79,6 +82,7 @@ def plot_comparison(comparison: Comparison, *, width: float | None = None) -> Fi
     figure.suptitle(heading, y=1 - _MARGIN / height, va="top")
     limit = max(float(row.explanation.attributions.abs().max()) for row in comparison.rows) or 1.0
     norm = Normalize(-limit, limit)
+    changed = comparison.changed()
 
     def place(left: float, down: float, wide: float, high: float) -> Axes:
         return figure.add_axes((left / width, 1 - (down + high) / height, wide / width, high / height))
@@ -94,6 +98,7 @@ def plot_comparison(comparison: Comparison, *, width: float | None = None) -> Fi
                 _draw_image(panel, row.explanation, letters)
             else:
                 _draw_row(panel, row, norm, letters)
+                _draw_dots(panel, row, changed.get((row.explanation.target, row.removal)))
     bar = place(width - _RIGHT, tops[0], _BAR, height - tops[0] - under)
     ticks = MaxNLocator(nbins=7, symmetric=True)
     figure.colorbar(ScalarMappable(norm, DIVERGING), cax=bar, ticks=ticks, label="change of the probability")
@@ -126,8 +131,19 @@ def _draw_image(panel: Axes, explanation: Explanation, letters: int) -> None:
 def _draw_row(panel: Axes, row: Row, norm: Normalize, letters: int) -> None:
     regions = row.explanation.regions()[0, 0].cpu().numpy()
     panel.imshow(row.explanation.attributions[0, 0].cpu().numpy(), cmap=DIVERGING, norm=norm)
+    draw_hatches(panel, row.explanation.undecided().numpy()[regions])
     draw_outlines(panel, np.where(np.isin(regions, row.strongest), regions, -1))
     panel.set_xlabel(_label_below(row, letters))
+
+
+def _draw_dots(panel: Axes, row: Row, changed: Tensor | None) -> None:
+    """Where the removal has changed the explanation."""
+    if changed is None or not changed.any():
+        return
+    regions = row.explanation.regions()[0, 0].cpu().numpy()
+    places = [widest(regions == region) for region in changed.nonzero().flatten().tolist()]
+    rows, columns = zip(*places, strict=True)
+    panel.plot(columns, rows, "o", markersize=4, color="white", markeredgecolor="black", markeredgewidth=0.8)
 
 
 def _label_below(row: Row, letters: int) -> str:
@@ -145,9 +161,19 @@ def _heading(comparison: Comparison, letters: int) -> str:
     method, _ = METHODS[row.explanation.method]
     return textwrap.fill(
         f"Explained by {method}. Outlined: the {len(row.strongest)} {row.explanation.region_name} that speak "
-        "most for the class. Below: its probability with them removed, and with them alone.",
+        "most for the class. Below: its probability with them removed, and with them alone."
+        f"{_how_sure(comparison)}",
         letters,
     )
+
+
+def _how_sure(comparison: Comparison) -> str:
+    estimates = [one for row in comparison.rows if (one := row.explanation.estimate) is not None]
+    if not estimates:
+        return ""
+    loosest = max(estimates, key=lambda one: float(one.standard_errors.max()))
+    dots = f" Dots: differs from {comparison.rows[0].title}." if len(comparison.removals) > 1 else ""
+    return f" Hatched: may be 0.{dots} {told(loosest).capitalize()}."
 
 
 def _lines(text: str) -> int:

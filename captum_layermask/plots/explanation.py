@@ -6,6 +6,7 @@ import io
 
 import numpy as np
 import torch
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backend_bases import RendererBase
 from matplotlib.colors import LinearSegmentedColormap, to_rgb, to_rgba
@@ -15,6 +16,7 @@ from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 from scipy import ndimage
 
+from captum_layermask.explain.estimators.estimate import Estimate
 from captum_layermask.explain.explanation import METHODS, Explanation
 from captum_layermask.plots.files import check_figure_path, save_figure
 from captum_layermask.text import shortened
@@ -23,11 +25,15 @@ __all__ = [
     "AGAINST",
     "DIVERGING",
     "FOR",
+    "HATCH",
     "Picture",
     "check_figure_path",
+    "draw_hatches",
     "draw_outlines",
     "plot_explanation",
     "save_figure",
+    "told",
+    "widest",
 ]
 
 AGAINST, FOR = "#08306b", "#ffd34d"
@@ -38,17 +44,22 @@ DIVERGING = LinearSegmentedColormap.from_list(
 read in print without colour, and blue and orange differ for every kind of colour vision."""
 
 _GREY = "#555555"
+_HATCHES = "#3a3a3a"
 _STRONGEST = 10
+
+HATCH = "////"
+"""What segments have whose 95 % interval contains 0; it can be read in print without colour."""
 
 
 class Picture(Figure):
     """A figure without pyplot that a notebook shows at the end of a cell; its text is never mathematics."""
 
     def draw(self, renderer: RendererBase) -> None:
-        """Draw; a class may be called ``a$b$``."""
+        """Draw; a class may be called ``a$b$``, and hatches leave the colours to be seen."""
         for text in self.findobj(Text):
             text.set_parse_math(False)
-        super().draw(renderer)
+        with rc_context({"hatch.linewidth": 0.5}):
+            super().draw(renderer)
 
     def _repr_png_(self) -> bytes:
         written = io.BytesIO()
@@ -63,7 +74,9 @@ def plot_explanation(explanation: Explanation, removal: str | None = None) -> Fi
     image, the ten segments of largest absolute attribution, orange with a plus where they support
     the class and blue with a minus where they speak against it. Occlusion has the squares by which
     its window moves in the place of segments. The title gives the class, its probability and the
-    method; the colour scale tells the ``stability`` of the explanation, where it has one.
+    method; the colour scale tells the ``stability`` of the explanation, where it has one. Where it
+    knows its errors, the scale tells evaluations and the largest error, and segments whose 95 %
+    interval contains 0 are hatched.
 
     Args:
         explanation: what to draw.
@@ -105,13 +118,27 @@ def _draw_attributions(panel: Axes, scale: Axes, explanation: Explanation, regio
     attributions = explanation.attributions[0, 0].cpu().numpy()
     limit = float(np.abs(attributions).max()) or 1.0
     colours = panel.imshow(attributions, cmap=DIVERGING, vmin=-limit, vmax=limit)
+    draw_hatches(panel, explanation.undecided().numpy()[regions])
     draw_outlines(panel, regions)
     panel.set_title("attribution")
     ticks = MaxNLocator(nbins=5, symmetric=True)
     panel.figure.colorbar(colours, cax=scale, orientation="horizontal", ticks=ticks)
+    scale.set_xlabel(f"change of the probability{_how_sure(explanation)}")
+
+
+def _how_sure(explanation: Explanation) -> str:
+    if explanation.estimate is not None:
+        return f"\n{told(explanation.estimate)}"
     stability = explanation.stability
-    told = "" if stability is None else f" (stability of the map {stability:.2f})"
-    scale.set_xlabel(f"change of the probability{told}")
+    return "" if stability is None else f" (stability of the map {stability:.2f})"
+
+
+def told(estimate: Estimate) -> str:
+    """Evaluations and the largest error, for a caption."""
+    largest = float(estimate.standard_errors.max())
+    error = f"largest error {largest:.2g}" if np.isfinite(largest) else "errors not known yet"
+    unfinished = "unfinished: " if estimate.ended == "interrupted" else ""
+    return f"{unfinished}{estimate.evaluations} evaluations, {error}"
 
 
 def _draw_strongest(
@@ -128,16 +155,22 @@ def _draw_strongest(
         chosen = sign_of_pixel == sign
         picture[chosen] = 0.35 * grey[chosen] + 0.65 * np.array(to_rgb(colour))
     panel.imshow(picture)
+    draw_hatches(panel, explanation.undecided().numpy()[regions] & (sign_of_pixel != 0))
     draw_outlines(panel, np.where(sign_of_pixel != 0, regions, -1))
     for region in strongest.tolist():
         if signs[region]:
             _draw_sign(panel, regions == region, positive=bool(signs[region] > 0))
     panel.set_title(f"the {len(strongest)} strongest {explanation.region_name}")
     key.axis("off")
+    handles = [Patch(color=FOR, label="+ supports"), Patch(color=AGAINST, label="− speaks against")]
+    if explanation.estimate is not None:
+        handles.append(
+            Patch(facecolor="none", edgecolor=_HATCHES, hatch=HATCH, linewidth=0, label="may be 0")
+        )
     key.legend(
-        handles=[Patch(color=FOR, label="+ supports"), Patch(color=AGAINST, label="− speaks against")],
+        handles=handles,
         loc="upper center",
-        ncols=2,
+        ncols=len(handles),
         handlelength=1,
         columnspacing=1,
         borderpad=0,
@@ -147,8 +180,7 @@ def _draw_strongest(
 
 def _draw_sign(panel: Axes, region: np.ndarray, positive: bool) -> None:
     """Write a plus or a minus where the region is widest."""
-    depth = ndimage.distance_transform_edt(np.pad(region, 1))[1:-1, 1:-1]
-    row, column = np.unravel_index(depth.argmax(), depth.shape)
+    row, column = widest(region)
     panel.text(
         column,
         row,
@@ -158,6 +190,20 @@ def _draw_sign(panel: Axes, region: np.ndarray, positive: bool) -> None:
         ha="center",
         va="center_baseline",
     )
+
+
+def widest(region: np.ndarray) -> tuple[int, int]:
+    """Row and column of the pixel of a region, bool H×W, that is farthest from its edge."""
+    depth = ndimage.distance_transform_edt(np.pad(region, 1))[1:-1, 1:-1]
+    row, column = np.unravel_index(depth.argmax(), depth.shape)
+    return int(row), int(column)
+
+
+def draw_hatches(panel: Axes, undecided: np.ndarray) -> None:
+    """Hatch the pixels that are True: what is there may as well be 0."""
+    if undecided.any():
+        levels = panel.contourf(undecided.astype(float), [0.5, 1.5], colors="none", hatches=[HATCH])
+        levels.set(edgecolor=_HATCHES, linewidth=0)
 
 
 def draw_outlines(panel: Axes, labels: np.ndarray) -> None:

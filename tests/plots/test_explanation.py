@@ -16,9 +16,10 @@ from skimage.color import rgb2lab
 
 import captum_layermask
 from captum_layermask import REMOVALS
+from captum_layermask.explain.estimators.estimate import Estimate
 from captum_layermask.explain.explanation import Explanation
 from captum_layermask.explain.segments import grid
-from captum_layermask.plots.explanation import DIVERGING, plot_explanation, save_figure
+from captum_layermask.plots.explanation import DIVERGING, HATCH, plot_explanation, save_figure
 
 SEGMENT_SCORES = torch.arange(16.0) - 5.25
 
@@ -63,6 +64,87 @@ def test_the_scale_tells_how_stable_the_map_is():
     assert scale(None) == ["change of the probability"]
     assert scale(0.625) == ["change of the probability (stability of the map 0.62)"]
     assert_readable(plot_explanation(dataclasses.replace(explanation(), stability=-0.625)))
+
+
+ESTIMATE = Estimate(
+    values=SEGMENT_SCORES.double().numpy(),
+    standard_errors=np.full(16, 1.25),
+    freedom=np.inf,
+    evaluations=300,
+    forecast=1200,
+    vanished=None,
+    ended="budget",
+)
+UNDECIDED = [i for i, score in enumerate(SEGMENT_SCORES) if abs(score) < 1.96 * 1.25]
+
+
+def estimated(**changes):
+    estimate = dataclasses.replace(ESTIMATE, **changes)
+    return dataclasses.replace(explanation(method="shapley"), estimate=estimate)
+
+
+def hatched(axes):
+    """Pixels that lie in a hatched area, bool 40×40."""
+    places = np.stack(np.meshgrid(range(40), range(40)), axis=-1).reshape(-1, 2)
+    inside = np.zeros(1600, dtype=bool)
+    for drawn in axes.collections:
+        assert drawn.hatches == [HATCH]
+        inside |= np.any([path.contains_points(places) for path in drawn.get_paths()], axis=0)
+    return inside.reshape(40, 40)
+
+
+def centres(pixels):
+    return np.flatnonzero(pixels[5::10, 5::10]).tolist()
+
+
+def test_segments_that_may_be_zero_are_hatched():
+    figure = plot_explanation(estimated())
+    assert 0 < len(UNDECIDED) < 16
+    assert centres(hatched(panel(figure, "attribution"))) == UNDECIDED
+    strongest = set(SEGMENT_SCORES.abs().argsort(descending=True)[:10].tolist())
+    shown = centres(hatched(panel(figure, "the 10 strongest segments")))
+    assert shown == [i for i in UNDECIDED if i in strongest]
+    (key,) = [axes.get_legend() for axes in figure.axes if axes.get_legend()]
+    assert [text.get_text() for text in key.get_texts()] == ["+ supports", "− speaks against", "may be 0"]
+
+
+def test_hatches_are_seen_without_colour():
+    """Some pixels of a segment that may be 0 are much darker than the others; elsewhere none are."""
+    figure = plot_explanation(estimated())
+    with Image.open(io.BytesIO(figure._repr_png_())) as picture:
+        grey = np.asarray(picture.convert("L"), dtype=float)
+    axes = panel(figure, "attribution")
+    scale = grey.shape[1] / figure.bbox.width
+    for i in range(16):
+        row, column = divmod(i, 4)
+        (left, low), (right, high) = axes.transData.transform(
+            [(10 * column + 1, 10 * row + 8), (10 * column + 8, 10 * row + 1)]
+        )
+        top, bottom = (round(grey.shape[0] - y * scale) for y in (high, low))
+        inside = grey[top:bottom, round(left * scale) : round(right * scale)]
+        assert (np.ptp(inside) > 25) == (i in UNDECIDED), i
+
+
+def test_methods_that_know_no_errors_have_no_hatches():
+    figure = plot_explanation(explanation())
+    assert not hatched(panel(figure, "attribution")).any()
+    (key,) = [axes.get_legend() for axes in figure.axes if axes.get_legend()]
+    assert len(key.get_texts()) == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({}, "300 evaluations, largest error 1.2"),
+        ({"ended": "interrupted"}, "unfinished: 300 evaluations, largest error 1.2"),
+        ({"standard_errors": np.full(16, np.inf)}, "300 evaluations, errors not known yet"),
+    ],
+)
+def test_the_scale_tells_how_sure_the_map_is(changes, told):
+    figure = plot_explanation(estimated(**changes))
+    (label,) = [axes.get_xlabel() for axes in figure.axes if axes.get_xlabel()]
+    assert label == f"change of the probability\n{told}"
+    assert_readable(figure)
 
 
 def test_a_long_class_name_fits_in_the_title():

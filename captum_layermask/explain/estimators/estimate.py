@@ -8,9 +8,17 @@ from typing import Literal
 import numpy as np
 from scipy.special import stdtrit
 
-__all__ = ["Ended", "Estimate"]
+__all__ = ["Ended", "Estimate", "in_words"]
 
 Ended = Literal["exact", "tolerance", "top_k", "budget", "interrupted"]
+
+_ENDINGS: dict[Ended, str] = {
+    "exact": "nothing is left to chance",
+    "tolerance": "the tolerance is reached",
+    "top_k": "the strongest are told apart",
+    "budget": "the budget is spent",
+    "interrupted": "interrupted",
+}
 
 
 @dataclass(frozen=True)
@@ -31,6 +39,12 @@ class Estimate:
         ended: what ended the run: ``"exact"``, all that counts was evaluated; ``"tolerance"`` or ``"top_k"``,
             what was wanted was reached; ``"budget"``; or ``"interrupted"``, which an estimate in between is
             too.
+
+    Example:
+        ```python
+        estimate = shapley_values(coalitions, budget=512)
+        low, high = estimate.interval()  # 95 %
+        ```
     """
 
     values: np.ndarray
@@ -51,3 +65,12 @@ class Estimate:
         errors = float(stdtrit(min(max(self.freedom, 1.0), 1e9), (1 + confidence) / 2))
         reach = errors * self.standard_errors
         return self.values - reach, self.values + reach
+
+
+def in_words(estimate: Estimate) -> str:
+    """How many evaluations, the largest error, what ended it, and what it takes to halve the errors."""
+    largest = float(estimate.standard_errors.max())
+    error = f"largest standard error {largest:.2g}" if np.isfinite(largest) else "errors not known yet"
+    told = f"{estimate.evaluations} evaluations, {error}: {_ENDINGS[estimate.ended]}"
+    further = estimate.ended != "exact" and estimate.forecast > estimate.evaluations
+    return f"{told}; about {estimate.forecast} would halve the errors" if further else told

@@ -57,5 +57,10 @@ def leave_one_out(game: Game, *, n_segments: int | None = None, show_progress: b
 
     Raises:
         InputError: a game that returns something else than one finite number for each coalition and target.
+
+    Example:
+        ```python
+        losses = leave_one_out(Coalitions(forward, image, segments, target=281)).values
+        ```
     """
     return run(LeaveOneOutEstimator(count_segments(game, n_segments)), game, show_progress=show_progress)

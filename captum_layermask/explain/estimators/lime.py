@@ -145,6 +145,11 @@ def lime_weights(
         paired: likewise.
         seed: of the coalitions.
         show_progress: show a progress bar on stderr.
+
+    Example:
+        ```python
+        weights = lime_weights(Coalitions(forward, image, segments, target=281), budget=1000).values
+        ```
     """
     estimator = LimeEstimator(
         count_segments(game, n_segments),

@@ -124,6 +124,12 @@ def rise(
 
     Raises:
         InputError: as for ``RiseEstimator`` and ``shapley_values``.
+
+    Example:
+        ```python
+        pixels = Coalitions(forward, image, grid(image, size=1), target=281, activation="softmax")
+        saliency = rise(pixels, (224, 224), budget=2000).values.reshape(224, 224)
+        ```
     """
     estimator = RiseEstimator(shape, seed=seed, cells=cells, probability=probability)
     return run(estimator, game, budget=budget, tolerance=tolerance, show_progress=show_progress)

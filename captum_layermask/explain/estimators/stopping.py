@@ -7,6 +7,7 @@ import numpy as np
 from captum_layermask.errors import InputError, require_positive
 from captum_layermask.explain.estimators.base import Estimator
 from captum_layermask.explain.estimators.estimate import Ended, Estimate
+from captum_layermask.explain.method_options import require_tolerance
 
 __all__ = ["Goals"]
 
@@ -46,11 +47,7 @@ class Goals:
                 f"the budget is {budget} evaluations, and {segments} segments take at least "
                 f"{estimator.least_budget}; give a larger one, or fewer segments."
             )
-        if tolerance is not None and not 0 < tolerance < 1:
-            raise InputError(
-                f"the tolerance is {tolerance}; give a share of the range of the values between 0 and 1, "
-                "such as 0.05."
-            )
+        require_tolerance(tolerance)
         if top_k is not None and not 1 <= top_k < segments:
             some = f"give 1 to {segments - 1}" if segments > 1 else "leave it out"
             raise InputError(f"top_k is {top_k} of {segments} segments; {some}.")
