@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from captum_layermask.cli import options
+from captum_layermask.cli import folders, options
 from captum_layermask.cli.model import ModelOptions, takes_model
+from captum_layermask.cli.running import enough_memory
 from captum_layermask.names import REMOVAL_NAMES
 from captum_layermask.text import printable
 
@@ -40,8 +41,11 @@ def explain(
     ] = None,
     seed: options.Seed = 0,
     output: options.Output = Path("explanation.png"),
+    overwrite: options.Overwrite = False,
 ) -> None:
-    """Draw which regions of IMAGE speak for and against a prediction."""
+    """Draw which regions of IMAGE, or of each picture in a folder, speak for and against a prediction."""
+    if image is not None and image.is_dir():
+        return folders.explain(context, model, image)
     about = options.how_made(context, image, method, n_samples, output)
     from captum_layermask.cli.scene import load_scene, warnings_in_one_line, write
     from captum_layermask.explain.comparison import marked
@@ -58,7 +62,7 @@ def explain(
         segments=scene.segments,
         seed=seed,
     )
-    with warnings_in_one_line():
+    with warnings_in_one_line(), enough_memory(batch_size):
         _print_predictions(predict(forward, scene.pixels)[0], scene.class_names)
         explanation = explain(
             forward,
@@ -76,9 +80,8 @@ def explain(
         typer.echo(f"stability {explanation.stability:.2f}: rank correlation of two halves of the samples")
     typer.echo(f"explained {explanation.label!r}")
     title = marked(REMOVALS[removal].title, REMOVALS[removal].leaks)
-    write(
-        plot_explanation(explanation, title), output, image, about | {"Model": model.model, "Seed": str(seed)}
-    )
+    about |= {"Model": model.model, "Seed": str(seed)}
+    write(plot_explanation(explanation, title), output, image, about, overwrite=overwrite)
 
 
 def _print_predictions(probabilities: torch.Tensor, class_names: tuple[str, ...]) -> None:

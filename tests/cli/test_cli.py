@@ -218,7 +218,7 @@ def test_help_shows_the_command_and_its_options(command, own):
         (["absent.jpg"], "there is no file 'absent.jpg'"),
         (["https://a.org/b.jpg"], "is a URL; download the picture"),
         (["text.jpg"], "cannot read 'text.jpg'"),
-        (["."], "is a folder"),
+        (["folder.png"], "there are no images in 'folder.png'"),
         (["--model", "efficientnet-lite9"], "did you mean 'efficientnet-lite"),
         (["--model", "torchvision:resnet51"], "did you mean 'resnet5"),
         (["--method", "limee"], "did you mean 'lime'"),
