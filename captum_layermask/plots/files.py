@@ -73,7 +73,7 @@ def check_replacing(path: str | Path, picture: str | Path | None = None, *, over
         raise cannot_write(path, error) from error
     raise InputError(
         f"{str(path)!r} is there and was not written by this version of captum-layermask; "
-        "give another name for the figure, or --overwrite."
+        "give another name for the figure, or --overwrite, or remove that file."
     )
 
 

@@ -114,7 +114,7 @@ def test_compare_explains_each_picture_under_several_removals(tiny, capsys, pict
         ]
         with np.load(folder / "comparisons" / entry["numbers"]) as numbers:
             assert numbers["attributions"].shape == (4, 1, 32, 32)
-    assert "removed: grey" in (folder / "comparisons" / "index.html").read_text()
+    assert "drop, grey" in (folder / "comparisons" / "index.html").read_text()
 
 
 def test_a_second_start_does_nothing_twice_and_other_settings_need_overwrite(

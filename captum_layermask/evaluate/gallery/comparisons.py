@@ -60,6 +60,10 @@ class Comparisons(Gallery):
         own = {"classes": classes, "targets": None if targets is None else list(targets), "top": top}
         super().__init__(model, data, out, removals=removals, options=own, **options)
         self._chosen: dict[str, Any] = {"classes": classes, "targets": targets, "top": top}
+        self.lead = (
+            f"{Gallery.lead} They are of the first removal and the first class; a drop is what that class's "
+            f"probability loses when its {top} strongest segments are removed."
+        )
         self.title = f"{METHODS[self.method][0]} under {len(self.removals)} removals: {model.name}"
 
     def make(self, opened: Opened) -> Made:
@@ -98,7 +102,7 @@ class Comparisons(Gallery):
         """Prediction, explained classes, and how the first one's probability falls under each removal."""
         rows = entry["rows"][: len(self.removals)]
         falls = {
-            f"removed: {row['removal']}": row["original"]["probability"] - row["removed"]["probability"]
+            f"drop, {row['removal']}": row["original"]["probability"] - row["removed"]["probability"]
             for row in rows
         }
         told = {"prediction": entry["prediction"], "explained": ", ".join(entry["explained"])}

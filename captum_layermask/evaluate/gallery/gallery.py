@@ -118,6 +118,11 @@ class Gallery(Experiment):
         InputError: a count is too small, or a removal cannot work with this model.
     """
 
+    #: What the index says of its pictures and columns.
+    lead = (
+        "Each small picture is the image as the network sees it, and its attributions: orange speaks for the "
+        "class, blue against it."
+    )
     columns = pa.schema({"entry": pa.string(), "thumbnail": pa.binary()})
 
     def __init__(

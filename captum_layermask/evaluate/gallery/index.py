@@ -46,6 +46,7 @@ def write_index(experiment: Gallery, outcome: Outcome) -> Path:
     ]
     page = _template().render(
         title=experiment.title,
+        lead=experiment.lead,
         lines=lines,
         header=list(results.cells[0]) if lines else [],
         left_out=left_out,
