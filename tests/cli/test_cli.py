@@ -247,6 +247,7 @@ def test_bad_input_is_one_sentence_and_exit_code_2(capsys, args, what):
         (["--seed", str(2**64)], "the seed is 18446744073709551616; give"),
         (["--seed", str(-(2**63) - 1)], "give a whole number from"),
         (["--method", "occlusion", "--n-samples", "5"], "draws no samples"),
+        (["--method", "kernel-shap", "--segmentation", "grid", "--n-segments", "1"], "at least 2 segments"),
     ],
 )
 def test_a_number_that_makes_no_sense_is_one_sentence_and_exit_code_2(capsys, tiny, args, what):

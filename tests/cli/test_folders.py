@@ -185,6 +185,29 @@ def test_overwrite_replaces_a_file_that_is_no_figure_but_never_the_picture(tiny,
     assert "replaced mine.png" in succeeds(capsys, *line, "mine.png", "--overwrite").out
 
 
+def test_a_disk_that_fills_up_is_one_sentence_and_the_next_start_goes_on(
+    tiny, capsys, pictures, folder, monkeypatch
+):
+    line = ["explain", "in", *FEW, "-o"]
+    succeeds(capsys, *line, "whole")
+    written = iter(range(100))
+
+    def full(descriptor):
+        if next(written) >= 5:
+            raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("captum_layermask.files.os.fsync", full)
+        with pytest.raises(SystemExit) as caught:
+            main([*line, "out"])
+    assert caught.value.code == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert re.fullmatch(r"error: cannot write .* \(No space left on device\); choose another place\.", error)
+    assert not list((folder / "out").rglob(".*.part"))
+    succeeds(capsys, *line, "out")
+    assert files(folder / "out") == files(folder / "whole")
+
+
 OPTIONS = ["--segmentation", "grid", "--n-segments", "9", "--n-samples", "6", "--batch-size", "6"]
 
 

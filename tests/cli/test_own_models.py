@@ -68,6 +68,21 @@ def test_explain_and_compare_run_with_own_class_names(files, folder, capsys, kin
             assert figure.width > 500
 
 
+@pytest.mark.parametrize(
+    ("command", "option"), [("explain", ["--target"]), ("compare", ["--removals", "layer,grey", "--targets"])]
+)
+def test_20_pictures_are_explained_by_a_fine_tuned_network(files, folder, capsys, command, option):
+    save_pictures(folder / "val", [f"{i:02}.png" for i in range(20)])
+    few = ["--segmentation", "grid", "--n-segments", "4", "--n-samples", "8", "--batch-size", "8"]
+    with pytest.raises(SystemExit) as caught:
+        main([command, "val", *files["torchvision"], *few, "-o", "out", *option, CLASSES[2]])
+    assert not caught.value.code, capsys.readouterr().err
+    with open("out/index.json") as file:
+        entries = json.load(file)["images"]
+    assert len(entries) == 20
+    assert all(CLASSES[2] in entry["explained"] and entry["prediction"] in CLASSES for entry in entries)
+
+
 def test_curves_of_a_fine_tuned_network_on_a_folder_of_20_pictures(files, folder, capsys):
     save_pictures(folder / "val", [f"{CLASSES[i % 3]}/{i:02}.png" for i in range(20)])
     few = ["--removals", "layer,grey", "--segmentations", "grid", "--orders", "random", "--fractions", "2"]
