@@ -7,8 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from captum_layermask.cli import options
+from captum_layermask.cli import folders, options
 from captum_layermask.cli.model import ModelOptions, takes_model
+from captum_layermask.cli.running import enough_memory
 from captum_layermask.errors import InputError
 from captum_layermask.names import DEFAULT_REMOVALS, REMOVAL_NAMES
 
@@ -59,10 +60,13 @@ def compare(
     ] = 10,
     seed: options.Seed = 0,
     output: options.Output = Path("comparison.png"),
+    overwrite: options.Overwrite = False,
 ) -> None:
-    """Draw how explanations of IMAGE differ between removals, and test each."""
+    """Draw how explanations of IMAGE, or of each picture in a folder, differ between removals."""
     if classes is not None and targets is not None:
         raise InputError("--classes and --targets both choose classes; give one of them.")
+    if image is not None and image.is_dir():
+        return folders.compare(context, model, image)
     goals: dict[str, Any] = {"budget": budget, "tolerance": tolerance, "top_k": top_k}
     about = options.how_made(context, image, method, n_samples, output, **goals)
     from captum_layermask.cli.scene import load_scene, warnings_in_one_line, write
@@ -71,7 +75,7 @@ def compare(
     from captum_layermask.plots.comparison import plot_comparison
 
     scene = load_scene(image, model, segmentation, n_segments, targets=targets)
-    with warnings_in_one_line():
+    with warnings_in_one_line(), enough_memory(batch_size):
         comparison = compare(
             scene.network,
             scene.pixels,
@@ -99,4 +103,5 @@ def compare(
             f"left out {names}: less likely than {LEAST_PROBABILITY}; --targets explains any class", err=True
         )
     typer.echo(f"compared {', '.join(comparison.removals)}")
-    write(plot_comparison(comparison), output, image, about | {"Model": model.model, "Seed": str(seed)})
+    about |= {"Model": model.model, "Seed": str(seed)}
+    write(plot_comparison(comparison), output, image, about, overwrite=overwrite)

@@ -6,10 +6,6 @@ Nothing heavy is imported before a command's options are known to be good.
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,7 +13,7 @@ import typer
 
 from captum_layermask.cli import options
 from captum_layermask.cli.model import ModelOptions, takes_model
-from captum_layermask.errors import InputError, MissingPackageError, StoppedError
+from captum_layermask.cli.running import completed, printable_path
 from captum_layermask.evaluate.data.folders import require_outside
 from captum_layermask.names import ORDERS, REMOVAL_NAMES, SEGMENTATION_NAMES
 
@@ -33,12 +29,7 @@ app = typer.Typer(no_args_is_help=True)
 @app.callback()
 def _group() -> None:
     """Measure on many images how much each removal of pixels misleads a network."""
-    for package in ("jinja2", "pyarrow", "torchmetrics"):
-        if importlib.util.find_spec(package) is None:
-            raise MissingPackageError(
-                f"the evaluation needs {package}, which is not installed: "
-                "pip install 'captum-layermask[evaluate]'."
-            )
+    options.require_evaluation()
 
 
 _ALL_SEGMENTATIONS = ",".join(SEGMENTATION_NAMES)
@@ -257,30 +248,17 @@ def lime(
 def _evaluate(experiment: Experiment, out: Path, command: str | None) -> Outcome | None:
     """Run an experiment, write its report and print the tables; processes but the first only run."""
     from captum_layermask.evaluate.report.report import heading, markdown, write_report
-    from captum_layermask.evaluate.running import run
 
-    with _stopped_run(out):
-        outcome = run(experiment, out)
+    outcome = completed(experiment, out, experiment.settings.get("batch_size"))
     if outcome is None:
         return None
-    left_out = outcome.left_out.to_pylist()
-    if not outcome.records.num_rows:
-        reasons = "".join(f"; {row['image']}, the first: {row['reason']}" for row in left_out[:1])
-        raise InputError(f"not one image was left to evaluate{reasons}")
-    if left_out:
-        first = left_out[0]
-        typer.echo(
-            f"left out {len(left_out)} of {len(experiment.images)}, which left_out.parquet lists, first "
-            f"{first['image']}: {first['reason']}",
-            err=True,
-        )
     report = experiment.report(outcome.records)
     report = dataclasses.replace(report, facts=report.facts | {"this start": outcome.facts})
     write_report(report, out, outcome.settings, command)
     typer.echo(heading(report))
     for table in report.tables:
         typer.echo(markdown(table))
-    page = _printable(out / "report.html")
+    page = printable_path(out / "report.html")
     typer.echo(f"{report.facts['images']} images; {_speed(outcome.facts)}; the page is {page}")
     return outcome
 
@@ -293,21 +271,6 @@ def _speed(facts: dict[str, Any]) -> str:
         f"{loop / forwards:.2f} times the {forwards:.0f} s in forwards" if forwards else "none in forwards"
     )
     return f"{facts['units']} units of work took {loop:.0f} s of processes ({facts['processes']}), {times}"
-
-
-def _printable(path: Path) -> str:
-    """A path whose bytes are no UTF-8 would end the command where it is printed."""
-    return os.fsencode(path).decode(errors="replace")
-
-
-@contextmanager
-def _stopped_run(out: Path) -> Iterator[None]:
-    try:
-        yield
-    except KeyboardInterrupt as stop:
-        raise StoppedError(
-            f"what was recorded is kept in {str(out)!r}; give the same command again to go on from there."
-        ) from stop
 
 
 def _use_threads(threads: int | None) -> None:

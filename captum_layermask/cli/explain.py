@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from captum_layermask.cli import options, saving
+from captum_layermask.cli import folders, options, saving
 from captum_layermask.cli.model import ModelOptions, takes_model
+from captum_layermask.cli.running import enough_memory
 from captum_layermask.names import REMOVAL_NAMES
 from captum_layermask.text import printable
 
@@ -44,8 +45,11 @@ def explain(
     ] = None,
     seed: options.Seed = 0,
     output: options.Output = Path("explanation.png"),
+    overwrite: options.Overwrite = False,
 ) -> None:
-    """Draw which regions of IMAGE speak for and against a prediction."""
+    """Draw which regions of IMAGE, or of each picture in a folder, speak for and against a prediction."""
+    if image is not None and image.is_dir():
+        return folders.explain(context, model, image)
     goals: dict[str, Any] = {"budget": budget, "tolerance": tolerance, "top_k": top_k}
     about = options.how_made(context, image, method, n_samples, output, **goals)
     saving.check(save, method)
@@ -65,7 +69,7 @@ def explain(
         segments=scene.segments,
         seed=seed,
     )
-    with warnings_in_one_line():
+    with warnings_in_one_line(), enough_memory(batch_size):
         _print_predictions(predict(forward, scene.pixels)[0], scene.class_names)
         shown: dict[str, Any] = {"show_progress": True, "on_update": saving.saves_to(save), **goals}
         started = saving.started(save, scene, method, seed, batch_size)
@@ -93,9 +97,8 @@ def explain(
         typer.echo(f"stability {explanation.stability:.2f}: rank correlation of two halves of the samples")
     typer.echo(f"explained {explanation.label!r}")
     title = marked(REMOVALS[removal].title, REMOVALS[removal].leaks)
-    write(
-        plot_explanation(explanation, title), output, image, about | {"Model": model.model, "Seed": str(seed)}
-    )
+    about |= {"Model": model.model, "Seed": str(seed)}
+    write(plot_explanation(explanation, title), output, image, about, overwrite=overwrite)
 
 
 def _print_predictions(probabilities: torch.Tensor, class_names: tuple[str, ...]) -> None:

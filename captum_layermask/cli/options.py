@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import shlex
@@ -13,7 +14,13 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from captum_layermask.errors import InputError, StoppedError, require_known, require_seed
+from captum_layermask.errors import (
+    InputError,
+    MissingPackageError,
+    StoppedError,
+    require_known,
+    require_seed,
+)
 from captum_layermask.explain.method_options import check_method_options, require_tolerance
 from captum_layermask.names import ESTIMATORS, METHODS, ORDERS, REMOVAL_NAMES, SEGMENTATION_NAMES
 from captum_layermask.plots.files import check_figure_path, check_replacing
@@ -27,6 +34,7 @@ __all__ = [
     "Method",
     "Model",
     "Output",
+    "Overwrite",
     "SampleCount",
     "Seed",
     "SegmentCount",
@@ -38,6 +46,7 @@ __all__ = [
     "check_folder",
     "check_numbers",
     "check_out",
+    "check_sampling",
     "check_threads",
     "how_made",
     "knows",
@@ -45,6 +54,7 @@ __all__ = [
     "numbers",
     "orders",
     "removals",
+    "require_evaluation",
     "segmentations",
     "split",
 ]
@@ -146,17 +156,15 @@ def check_numbers(text: str) -> str:
 
 
 def check_file(path: Path | None) -> Path | None:
-    """Check that there is a picture's file; ``-`` is standard input."""
+    """Check that there is a picture's file, or a folder; ``-`` is standard input."""
     if path is not None and re.match(r"\w{2,}:/", str(path)):
         raise InputError(
             f"{str(path)!r} is a URL; download the picture, and give its path or pipe it into -."
         )
     if path is None or str(path) == "-":
         return path
-    if path.is_dir():
-        raise InputError(f"{str(path)!r} is a folder; give the path of a picture.")
     if not path.exists():
-        raise InputError(f"there is no file {str(path)!r}; give the path of a picture.")
+        raise InputError(f"there is no file {str(path)!r}; give the path of a picture, or of a folder.")
     return path
 
 
@@ -182,6 +190,16 @@ def _check_tolerance(tolerance: float | None) -> float | None:
     return tolerance
 
 
+def require_evaluation() -> None:
+    """Check that what runs over many images is installed."""
+    for package in ("jinja2", "pyarrow", "torchmetrics"):
+        if importlib.util.find_spec(package) is None:
+            raise MissingPackageError(
+                f"the evaluation needs {package}, which is not installed: "
+                "pip install 'captum-layermask[evaluate]'."
+            )
+
+
 def _check_seed(seed: int) -> int:
     require_seed(seed)
     return seed
@@ -196,7 +214,7 @@ Image = Annotated[
     Path | None,
     typer.Argument(
         metavar="IMAGE",
-        help="Picture to explain; - is standard input.",
+        help="Picture to explain, or a folder of pictures; - is standard input.",
         show_default="scikit-image's cat 'chelsea'",
         callback=check_file,
     ),
@@ -246,9 +264,21 @@ TopK = Annotated[
 Output = Annotated[
     Path,
     typer.Option(
-        "--output", "-o", help="Figure to write: PNG, JPEG, TIFF, WebP, PDF or SVG. An older one is replaced."
+        "--output",
+        "-o",
+        help="Figure to write: PNG, JPEG, TIFF, WebP, PDF or SVG. An older one is replaced. "
+        "For a folder of pictures, the folder to write to; a run that was stopped there goes on.",
     ),
 ]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace what is in --output, whatever settings it was made with.")
+]
+
+
+def check_sampling(method: str, n_samples: int | None) -> None:
+    """Check that a method draws samples, where their number is given."""
+    if n_samples is not None and METHODS[method][1] is None:
+        raise InputError(f"{method} draws no samples; leave out --n-samples.")
 
 
 def how_made(
@@ -263,6 +293,6 @@ def how_made(
     check_method_options(method, n_samples=n_samples, **goals)
     default = METHODS[method][1]
     check_figure_path(output)
-    check_replacing(output, image)
+    check_replacing(output, image, overwrite=context.params["overwrite"])
     samples = default if n_samples is None else n_samples
     return {"Command": str(context.obj), "Samples": "none" if samples is None else str(samples)}

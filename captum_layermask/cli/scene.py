@@ -21,7 +21,7 @@ from captum_layermask.plots.files import check_replacing, save_figure
 from captum_layermask.removals.colors import Colors
 from captum_layermask.text import printable
 
-__all__ = ["Scene", "load_scene", "warnings_in_one_line", "write"]
+__all__ = ["Scene", "find_classes", "load_scene", "warnings_in_one_line", "write"]
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def load_scene(
     with warnings_in_one_line():
         picture = example_image() if image is None else read_image(image)
     loaded = model.load()
-    chosen = None if targets is None else _find_classes(loaded.class_names, targets)
+    chosen = None if targets is None else find_classes(loaded.class_names, targets)
     if target is not None:
         chosen = (find_class(loaded.class_names, target),)
     pixels = loaded.preprocess(picture)
@@ -74,9 +74,11 @@ def load_scene(
     )
 
 
-def write(figure: Figure, output: Path, image: Path | None, about: Mapping[str, str]) -> None:
+def write(
+    figure: Figure, output: Path, image: Path | None, about: Mapping[str, str], *, overwrite: bool = False
+) -> None:
     """Write a figure and tell it; what lies there since the options were checked is not lost either."""
-    replaced = check_replacing(output, image)
+    replaced = check_replacing(output, image, overwrite=overwrite)
     with warnings_in_one_line():
         save_figure(figure, output, about)
     typer.echo(f"{'replaced' if replaced else 'wrote'} {printable(str(output))}")
@@ -94,7 +96,7 @@ def warnings_in_one_line() -> Iterator[None]:
         yield
 
 
-def _find_classes(class_names: Sequence[str], text: str) -> tuple[int, ...]:
+def find_classes(class_names: Sequence[str], text: str) -> tuple[int, ...]:
     """Classes with commas between them; a name may itself have some."""
     names = [text] if text.lower() in map(str.lower, class_names) else text.split(",")
     return tuple(find_class(class_names, name.strip()) for name in names)

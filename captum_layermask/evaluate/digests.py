@@ -28,7 +28,8 @@ def settings_of_model(model: LoadedModel) -> dict[str, Any]:
     """What of a model decides its predictions, JSON.
 
     ``model`` is its name, ``network`` a digest of its structure and weights, ``preprocess`` one of what it
-    makes of a test picture, ``classes`` one of their names, and ``device`` where it runs.
+    makes of a test picture, ``classes`` one of their names, ``device`` what kind of device it runs on, of
+    GPUs the product's name, and ``dtype`` what it computes in.
 
     Example:
         ```python
@@ -42,8 +43,13 @@ def settings_of_model(model: LoadedModel) -> dict[str, Any]:
         "network": digest_of_network(network),
         "preprocess": _digest_of_preprocess(model),
         "classes": hashlib.sha256(repr(model.class_names).encode()).hexdigest(),
-        "device": tensors[0].device.type if tensors else "cpu",
+        "device": _name_of(tensors[0].device) if tensors else "cpu",
+        "dtype": str(model.dtype).removeprefix("torch."),
     }
+
+
+def _name_of(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def digest_of_network(network: nn.Module) -> str:

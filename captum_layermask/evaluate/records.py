@@ -15,9 +15,18 @@ import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
 from captum_layermask.errors import InputError
-from captum_layermask.files import write_whole
+from captum_layermask.files import cannot_write, write_whole
 
-__all__ = ["Recorder", "claim_folder", "locked", "read_records", "recorded_units", "rounded", "write_table"]
+__all__ = [
+    "Recorder",
+    "claim_folder",
+    "locked",
+    "read_records",
+    "recorded_units",
+    "rounded",
+    "settle",
+    "write_table",
+]
 
 SECONDS_BETWEEN_WRITES = 10.0
 SIGNIFICANT_DIGITS = 6
@@ -196,6 +205,35 @@ def recorded_units(out: Path) -> set[tuple[str, str]]:
         ```
     """
     return {pair for path in _parts(out) for pair in _units_of(_read(path, _KEYS))}
+
+
+def settle(out: Path, schema: pa.Schema) -> None:
+    """Make one file of the records of a complete run, and delete what killed processes left half-written.
+
+    Equal records are then equal files, whatever number of starts and processes they took. A process that is
+    killed meanwhile leaves records twice, which ``read_records`` knows, and none is lost.
+
+    Raises:
+        InputError: a file is damaged, or the folder cannot be written to.
+
+    Example:
+        ```python
+        with locked(out):
+            settle(out, experiment.schema)
+        ```
+    """
+    parts = _parts(out)
+    records = read_records(out, schema)
+    if records.num_rows:
+        content = _parquet(records.combine_chunks())
+        whole = out / "records" / f"0-{_digest(content)}.parquet"
+        write_whole(whole, content)
+        parts = [path for path in parts if path != whole]
+    try:
+        for path in [*parts, *out.rglob(".*.part")]:
+            path.unlink()
+    except OSError as error:
+        raise cannot_write(Path(error.filename), error) from error
 
 
 def write_table(table: pa.Table, path: Path) -> None:

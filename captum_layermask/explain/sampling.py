@@ -82,13 +82,15 @@ class _Halved:
 
     def fit(self, data: DataLoader[Any], **options: Any) -> Any:
         """Fit to all samples: which segments are visible, what the forward returned, what they weigh."""
-        visible, outputs, weights = data.dataset.tensors  # type: ignore[attr-defined]
+        tensors = data.dataset.tensors  # type: ignore[attr-defined]
+        visible = tensors[0]
         whole_or_empty = visible.bool().all(1) | ~visible.bool().any(1)
         for start in range(min(2, len(visible))):
             half = whole_or_empty.clone()
             half[start::2] = True
             model = copy.deepcopy(self.model)
-            part = TensorDataset(visible[half], outputs[half], weights[half])
+            # Captum's kernel makes weights on the CPU, wherever the samples are
+            part = TensorDataset(*(tensor[half.to(tensor.device)] for tensor in tensors))
             model.fit(DataLoader(part, batch_size=len(part)), **options)
             self.of_halves.append(model.representation().flatten())
         return self.model.fit(data, **options)

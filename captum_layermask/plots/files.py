@@ -47,15 +47,16 @@ def check_figure_path(path: str | Path) -> None:
         raise cannot_write(path, error) from error
 
 
-def check_replacing(path: str | Path, picture: str | Path | None = None) -> bool:
+def check_replacing(path: str | Path, picture: str | Path | None = None, *, overwrite: bool = False) -> bool:
     """Whether a figure in ``path`` would take the place of an older figure, and of nothing else.
 
     Args:
         path: as for ``check_figure_path``, which it has passed.
         picture: the file that the figure is about, if there is one.
+        overwrite: any file but the picture may be replaced.
 
     Returns:
-        True where there is a figure that ``save_figure`` wrote, False where there is nothing to lose.
+        True where there is a file that may be replaced, False where there is nothing to lose.
 
     Raises:
         InputError: ``path`` is the picture itself, or a file that ``save_figure`` did not write.
@@ -66,13 +67,13 @@ def check_replacing(path: str | Path, picture: str | Path | None = None) -> bool
             return False
         if picture is not None and Path(picture).exists() and path.samefile(picture):
             raise InputError(f"{str(path)!r} is the picture to explain; give another name for the figure.")
-        if path.stat().st_size <= _LARGEST_FIGURE and _MARK.encode() in path.read_bytes():
+        if overwrite or (path.stat().st_size <= _LARGEST_FIGURE and _MARK.encode() in path.read_bytes()):
             return True
     except OSError as error:
         raise cannot_write(path, error) from error
     raise InputError(
         f"{str(path)!r} is there and was not written by this version of captum-layermask; "
-        "give another name for the figure, or remove that file."
+        "give another name for the figure, or --overwrite, or remove that file."
     )
 
 

@@ -218,7 +218,7 @@ def test_help_shows_the_command_and_its_options(command, own):
         (["absent.jpg"], "there is no file 'absent.jpg'"),
         (["https://a.org/b.jpg"], "is a URL; download the picture"),
         (["text.jpg"], "cannot read 'text.jpg'"),
-        (["."], "is a folder"),
+        (["folder.png"], "there are no images in 'folder.png'"),
         (["--model", "efficientnet-lite9"], "did you mean 'efficientnet-lite"),
         (["--model", "torchvision:resnet51"], "did you mean 'resnet5"),
         (["--method", "limee"], "did you mean 'lime'"),
@@ -247,6 +247,7 @@ def test_bad_input_is_one_sentence_and_exit_code_2(capsys, args, what):
         (["--seed", str(2**64)], "the seed is 18446744073709551616; give"),
         (["--seed", str(-(2**63) - 1)], "give a whole number from"),
         (["--method", "occlusion", "--n-samples", "5"], "draws no samples"),
+        (["--method", "kernel-shap", "--segmentation", "grid", "--n-segments", "1"], "at least 2 segments"),
     ],
 )
 def test_a_number_that_makes_no_sense_is_one_sentence_and_exit_code_2(capsys, tiny, args, what):

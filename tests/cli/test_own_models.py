@@ -1,13 +1,16 @@
 """The commands on people's own networks, with the files that they have: nothing is downloaded."""
 
+import json
 import os
 import subprocess
 import sys
 
+import pyarrow.parquet as pq
 import pytest
 from command_line import FEW, fails
 from own_models import CLASSES, save_own_models, save_timm, save_transformers
 from PIL import Image
+from small_evaluation import save_pictures
 
 from captum_layermask.__main__ import main
 from captum_layermask.models.images import example_image
@@ -63,6 +66,40 @@ def test_explain_and_compare_run_with_own_class_names(files, folder, capsys, kin
         assert any(line.startswith(CLASSES) for line in printed.out.splitlines())
         with Image.open(output) as figure:
             assert figure.width > 500
+
+
+@pytest.mark.parametrize(
+    ("command", "option"), [("explain", ["--target"]), ("compare", ["--removals", "layer,grey", "--targets"])]
+)
+def test_20_pictures_are_explained_by_a_fine_tuned_network(files, folder, capsys, command, option):
+    save_pictures(folder / "val", [f"{i:02}.png" for i in range(20)])
+    few = ["--segmentation", "grid", "--n-segments", "4", "--n-samples", "8", "--batch-size", "8"]
+    with pytest.raises(SystemExit) as caught:
+        main([command, "val", *files["torchvision"], *few, "-o", "out", *option, CLASSES[2]])
+    assert not caught.value.code, capsys.readouterr().err
+    with open("out/index.json") as file:
+        entries = json.load(file)["images"]
+    assert len(entries) == 20
+    assert all(CLASSES[2] in entry["explained"] and entry["prediction"] in CLASSES for entry in entries)
+
+
+def test_curves_of_a_fine_tuned_network_on_a_folder_of_20_pictures(files, folder, capsys):
+    save_pictures(folder / "val", [f"{CLASSES[i % 3]}/{i:02}.png" for i in range(20)])
+    few = ["--removals", "layer,grey", "--segmentations", "grid", "--orders", "random", "--fractions", "2"]
+    with pytest.raises(SystemExit) as caught:
+        main(["evaluate", "curves", "--data", "val", "--out", "out", *files["torchvision"], *few])
+    printed = capsys.readouterr()
+    assert not caught.value.code, printed.err
+    assert f"classes  3: {', '.join(CLASSES)}" in printed.err.splitlines()
+    assert "\n20 images; 40 units of work took" in printed.out
+    records = pq.read_table("out/records")
+    assert {path.split("/")[0] for path in records["image"].to_pylist()} == set(CLASSES)
+    assert all(
+        CLASSES[row["label"]] == row["image"].split("/")[0] and row["predicted"] in range(3)
+        for row in records.to_pylist()
+    )
+    with open("out/settings.json") as file:
+        assert json.load(file)["model"] == "torchvision:resnet18"
 
 
 def test_from_the_shell_with_a_state_dict(files):

@@ -82,7 +82,7 @@ def test_the_settings_of_a_model_tell_models_of_one_name_apart():
 
     usual = settings()
     assert usual == settings()
-    assert (usual["model"], usual["device"]) == ("small", "cpu")
+    assert (usual["model"], usual["device"], usual["dtype"]) == ("small", "cpu", "float32")
     other_crop = Preprocess(v2.Resize(SIZE + 7, antialias=True), v2.CenterCrop(SIZE))
     other_weights = copy.deepcopy(small_model().model)
     flip_last_bit(next(other_weights.parameters()))
@@ -94,6 +94,8 @@ def test_the_settings_of_a_model_tell_models_of_one_name_apart():
         assert {k for k, v in settings(**changes).items() if v != usual[k]} == {key}
     normalized = settings(normalize=Normalize([0.4, 0.5, 0.6], [0.2, 0.25, 0.31]))
     assert {k for k, v in normalized.items() if v != usual[k]} == {"network"}
+    half = settings_of_model(small_model().to(dtype=torch.bfloat16))
+    assert {k for k, v in half.items() if v != usual[k]} == {"network", "dtype"}
 
 
 def test_a_file_that_cannot_be_read_counts_as_such(tmp_path):

@@ -206,6 +206,35 @@ def test_auto_is_the_best_device_that_is_there(monkeypatch, cuda, mps, best):
     assert find_device("cpu").type == "cpu"
 
 
+@pytest.mark.parametrize("name", ["auto", "cuda"])
+def test_each_process_of_a_machine_has_a_gpu_of_its_own(monkeypatch, name):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
+    assert find_device(name) == torch.device("cuda")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    devices = []
+    for rank in range(3):
+        monkeypatch.setenv("LOCAL_RANK", str(rank))
+        devices.append(find_device(name))
+        assert find_device("cuda:1") == torch.device("cuda", 1)
+        assert find_device("cpu") == torch.device("cpu")
+    assert devices == [torch.device("cuda", rank) for rank in range(3)]
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    with pytest.raises(
+        InputError, match="no GPU for process 3 of this machine, which has 3; start at most 3"
+    ):
+        find_device(name)
+
+
+def test_processes_without_a_gpu_share_the_cpu(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    for rank in "01":
+        monkeypatch.setenv("LOCAL_RANK", rank)
+        assert find_device() == torch.device("cpu")
+
+
 def test_a_device_that_is_there_is_found(monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
