@@ -11,7 +11,9 @@ import typer
 from captum_layermask.cli import options
 from captum_layermask.cli.model import ModelOptions
 from captum_layermask.cli.running import completed, printable_path
+from captum_layermask.errors import InputError
 from captum_layermask.evaluate.data.folders import require_outside
+from captum_layermask.explain.method_options import check_method_options
 
 if TYPE_CHECKING:
     from captum_layermask.evaluate.data.dataset import Dataset
@@ -20,13 +22,16 @@ if TYPE_CHECKING:
 
 __all__ = ["compare", "explain"]
 
+_GOALS = ("n_samples", "budget", "tolerance", "top_k")
 #: Options that are the same for both commands, and have the same name in the experiments.
-_COMMON = ("method", "segmentation", "n_segments", "n_samples", "batch_size", "seed")
+_COMMON = ("method", "segmentation", "n_segments", "batch_size", "seed", *_GOALS)
 
 
 def explain(context: typer.Context, model: ModelOptions, folder: Path) -> None:
     """Explain one class of each picture of a folder."""
     given = context.params
+    if given["save"] is not None:
+        raise InputError("--save is for one picture; of a folder each explanation is saved, in numbers/.")
 
     def experiment(loaded: LoadedModel, data: Dataset, out: Path, common: dict[str, Any]) -> Gallery:
         from captum_layermask.evaluate.gallery.explanations import Explanations
@@ -70,7 +75,7 @@ def _run(
     source = context.get_parameter_source("output")
     out = options.check_out(default if source is None or source.name == "DEFAULT" else given["output"])
     require_outside(out, folder)
-    options.check_sampling(given["method"], given["n_samples"])
+    check_method_options(given["method"], **{name: given[name] for name in _GOALS})
     options.require_evaluation()
     from captum_layermask.cli.scene import warnings_in_one_line
     from captum_layermask.evaluate.data.pictures import find_pictures

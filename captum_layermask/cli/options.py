@@ -46,7 +46,6 @@ __all__ = [
     "check_folder",
     "check_numbers",
     "check_out",
-    "check_sampling",
     "check_threads",
     "how_made",
     "knows",
@@ -273,12 +272,6 @@ Output = Annotated[
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace what is in --output, whatever settings it was made with.")
 ]
-
-
-def check_sampling(method: str, n_samples: int | None) -> None:
-    """Check that a method draws samples, where their number is given."""
-    if n_samples is not None and METHODS[method][1] is None:
-        raise InputError(f"{method} draws no samples; leave out --n-samples.")
 
 
 def how_made(

@@ -21,7 +21,7 @@ from captum_layermask.files import write_whole
 if TYPE_CHECKING:
     from captum_layermask.explain.explanation import Explanation
 
-__all__ = ["check_save_path", "read", "write"]
+__all__ = ["arrays_of", "check_save_path", "read", "write"]
 
 _FORMAT = "captum-layermask explanation 1"
 _TENSORS = ("pixels", "segments", "attributions")
@@ -54,6 +54,13 @@ def check_save_path(path: Path) -> bool:
 def write(path: Path, explanation: Explanation) -> None:
     """Write an explanation (arguments and errors: ``Explanation.save``)."""
     check_save_path(path)
+    written = io.BytesIO()
+    np.savez(written, **arrays_of(explanation))  # type: ignore[arg-type]
+    write_whole(path, written.getvalue())
+
+
+def arrays_of(explanation: Explanation) -> dict[str, np.ndarray]:
+    """All of an explanation as arrays; what is no array stands as JSON in ``about``."""
     arrays = {name: getattr(explanation, name).cpu() for name in _TENSORS}
     about: dict[str, Any] = {"format": _FORMAT, "dtype": str(explanation.pixels.dtype).split(".")[1]}
     about |= {name: getattr(explanation, name) for name in _PLAIN}
@@ -70,9 +77,7 @@ def write(path: Path, explanation: Explanation) -> None:
     if explanation.stream is not None:
         about["settings"] = {name: getattr(explanation.stream, name) for name in _SETTINGS}
         content |= {f"stream.{name}": array for name, array in explanation.stream.state.items()}
-    written = io.BytesIO()
-    np.savez(written, about=np.array(json.dumps(about)), **content)
-    write_whole(path, written.getvalue())
+    return {"about": np.array(json.dumps(about)), **content}
 
 
 def read(path: Path, device: str | torch.device) -> dict[str, Any]:

@@ -52,6 +52,13 @@ def interactions(
         MissingPackageError: shapiq is not installed.
         UnknownNameError: shapiq has no such index.
         InputError: a count below 1, an order beyond the number of segments, or a game of several targets.
+
+    Example:
+        ```python
+        game = Coalitions(forward, image, segments, target=281, activation="softmax")
+        pairs = interactions(game, budget=2000)
+        pairs[(3, 7)]
+        ```
     """
     shapiq = _shapiq()
     require_known("index", [index], shapiq.SVARMIQ.valid_indices)

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from captum_layermask.evaluate.data.dataset import Dataset
 from captum_layermask.evaluate.gallery.gallery import Gallery, Made, Opened
 from captum_layermask.explain.comparison import marked
-from captum_layermask.explain.explanation import METHODS, Explanation, explain
+from captum_layermask.explain.explanation import METHODS, explain
+from captum_layermask.explain.saved import arrays_of
 from captum_layermask.explain.targets import find_class
 from captum_layermask.models.loaded import LoadedModel
 from captum_layermask.plots.explanation import plot_explanation
 from captum_layermask.removals.registry import REMOVALS
 
-__all__ = ["Explanations", "numbers_of"]
+__all__ = ["Explanations"]
 
 _STRONGEST = 10
 
@@ -88,26 +85,8 @@ class Explanations(Gallery):
             "top5": explanation.top5,
             "strongest": scores.topk(min(_STRONGEST, len(scores))).indices.tolist(),
         }
-        return Made(plot_explanation(explanation, self._removal), explanation, numbers_of(explanation), entry)
+        return Made(plot_explanation(explanation, self._removal), explanation, arrays_of(explanation), entry)
 
     def cells(self, entry: Mapping[str, Any]) -> dict[str, Any]:
         """Prediction, explained class, its probability, stability."""
         return {name: entry[name] for name in ("prediction", "explained", "probability", "stability")}
-
-
-def numbers_of(explanation: Explanation) -> dict[str, NDArray[Any]]:
-    """An explanation as arrays: its fields, those that are no tensors as JSON in ``about``.
-
-    Example:
-        ```python
-        np.savez("explanation.npz", **numbers_of(explanation))
-        ```
-    """
-    told = ("target", "label", "probability", "method", "top5", "stability")
-    about = {name: getattr(explanation, name) for name in told}
-    return {
-        "pixels": explanation.pixels.float().cpu().numpy(),
-        "segments": explanation.segments.int().cpu().numpy(),
-        "attributions": explanation.attributions.float().cpu().numpy(),
-        "about": np.array(json.dumps(about)),
-    }

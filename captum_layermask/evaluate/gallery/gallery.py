@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
-from captum_layermask.errors import LeftOutError, require_known, require_positive
+from captum_layermask.errors import LeftOutError, require_positive
 from captum_layermask.evaluate.data.dataset import Dataset
 from captum_layermask.evaluate.experiment import Experiment
 from captum_layermask.evaluate.gallery.thumbnails import thumbnail
@@ -25,6 +25,7 @@ from captum_layermask.evaluate.records import rounded
 from captum_layermask.evaluate.report.report import Table
 from captum_layermask.evaluate.report.results import Results
 from captum_layermask.explain.explanation import METHODS, Explanation
+from captum_layermask.explain.method_options import check_method_options
 from captum_layermask.explain.segments import SEGMENTATIONS
 from captum_layermask.files import write_whole
 from captum_layermask.models.loaded import LoadedModel
@@ -109,6 +110,9 @@ class Gallery(Experiment):
         segmentation: a key of ``SEGMENTATIONS``.
         n_segments: about how many segments to make; None takes the segmentation's default.
         n_samples: as for ``explain``.
+        budget: as for ``explain``.
+        tolerance: as for ``explain``.
+        top_k: as for ``explain``.
         batch_size: perturbed images per call of the network.
         seed: of the samples, and of removals that draw noise.
         options: JSON, what else decides the records.
@@ -136,16 +140,23 @@ class Gallery(Experiment):
         segmentation: str = "slic",
         n_segments: int | None = None,
         n_samples: int | None = None,
+        budget: int | None = None,
+        tolerance: float | None = None,
+        top_k: int | None = None,
         batch_size: int = 16,
         seed: int = 0,
         options: Mapping[str, Any] | None = None,
     ) -> None:
-        require_known("method", method, METHODS)
+        goals: dict[str, Any] = {"budget": budget, "tolerance": tolerance, "top_k": top_k}
+        check_method_options(method, n_samples=n_samples, **goals)
         require_positive("the number of segments", n_segments)
-        require_positive("the number of samples", n_samples)
         require_positive("the number of images per call", batch_size)
         self.out, self.method = out, method
-        self.sampling: dict[str, Any] = {"n_samples": n_samples, "perturbations_per_eval": batch_size}
+        self.sampling: dict[str, Any] = {
+            "n_samples": n_samples,
+            "perturbations_per_eval": batch_size,
+            **goals,
+        }
         if n_segments is None and segmentation in SEGMENTATIONS:
             n_segments = _default_count(segmentation)
         if n_segments is not None and method in _FITTED:
@@ -156,6 +167,7 @@ class Gallery(Experiment):
             "n_segments": n_segments,
             "n_samples": METHODS[method][1] if n_samples is None else n_samples,
             "batch_size": batch_size,
+            **goals,
             **(options or {}),
         }
         super().__init__(model, data, removals=removals, segmentations=[segmentation], seed=seed, options=own)
