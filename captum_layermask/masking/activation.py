@@ -19,9 +19,13 @@ from captum_layermask.errors import InplaceError, LayerMaskError, MaskLostError,
 from captum_layermask.masking.carrier import Carrier, Guarded, remembered
 from captum_layermask.masking.gradients import inside_custom_function, refusing
 from captum_layermask.masking.layout import (
+    AS_POSITIONS,
+    KEYS,
     NCHW,
+    POSITIONS,
     Axes,
     Dimension,
+    Factor,
     factors,
     fits,
     index_parts,
@@ -130,6 +134,8 @@ class MaskedMap(Activation):
         axes: what every dimension of ``raw`` counts (see ``layout``): ``("N", "C", "H", "W")``, channels-last
             ``("N", "H", "W", "C")``, tokens ``("N", "HW", "C")``. An axis of one cell may be left out.
         run: what the whole forward shares.
+        keys: where each position is paired with others (scores of attention), which of these are there; None
+            elsewhere.
 
     Raises:
         MisfitError: the mask is of other images, rows or columns than the values.
@@ -137,12 +143,15 @@ class MaskedMap(Activation):
 
     mask: Mask
     axes: Axes
+    keys: Mask | None
 
-    def __new__(cls, raw: Tensor, mask: Mask, axes: Axes, run: Run) -> MaskedMap:
+    def __new__(
+        cls, raw: Tensor, mask: Mask, axes: Axes, run: Run, keys: Mask | None = None
+    ) -> MaskedMap:
         """Pair values and mask."""
-        _require_fit(raw, mask, axes)
+        _require_fit(raw, mask, axes, keys)
         self: MaskedMap = Carrier._around(cls, raw, run)
-        self.mask, self.axes = mask, axes
+        self.mask, self.axes, self.keys = mask, axes, keys
         return self
 
     def like(self, raw: Tensor, mask: Mask | None = None, axes: Sequence[str] | None = None) -> MaskedMap:
@@ -152,8 +161,8 @@ class MaskedMap(Activation):
         """
         mask, axes = mask or self.mask, self.axes if axes is None else tuple(axes)
         if raw is not self.raw:
-            return MaskedMap(raw, mask, axes, self.run)
-        _require_fit(raw, mask, axes)
+            return MaskedMap(raw, mask, axes, self.run, self.keys if paired(axes) else None)
+        _require_fit(raw, mask, axes, self.keys)
         if mask is not self.mask:
             self._forbid_live_aliases()
         self.mask, self.axes = mask, axes
@@ -168,7 +177,7 @@ class MaskedMap(Activation):
 
     def twin(self) -> MaskedMap:
         """The same activation in memory of its own, as far as writing goes."""
-        return MaskedMap(self.raw.view_as(self.raw), self.mask, self.axes, self.run)
+        return MaskedMap(self.raw.view_as(self.raw), self.mask, self.axes, self.run, self.keys)
 
     def pooled(self, raw: Tensor) -> MaskedVector:
         """What remains of this map once its positions are gone."""
@@ -177,7 +186,8 @@ class MaskedMap(Activation):
     @property
     def dimensions(self) -> tuple[Dimension, ...]:
         """The letters of every dimension, with their sizes."""
-        return factors(self.axes, tuple(self.raw.shape), len(self.mask.visible), self.mask.size)
+        size = self.mask.size if self.keys is None else self.mask.size + self.keys.size
+        return factors(self.axes, tuple(self.raw.shape), len(self.mask.visible), size)
 
     @property
     def named(self) -> str:
@@ -190,26 +200,12 @@ class MaskedMap(Activation):
 
     def over(self, cells: Tensor) -> Tensor:
         """Cells of the mask (N×1×H×W), laid out so that they broadcast against ``raw``."""
-        if self.axes == NCHW:
-            return cells
-        dimensions = self.dimensions
-        sizes = {letter: size for d in dimensions for letter, size in d if letter != "C"}
-        views, rows, columns = (sizes.get(block, 1) for block in "nhw")
-        grid = cells[:, 0].unflatten(2, (-1, columns)).unflatten(1, (-1, rows))
-        grid = grid.unflatten(0, (-1, views) if len(cells) > 1 or views == 1 else (1, 1))
-        order = [letter for d in dimensions for letter, _ in d if letter != "C"]
-        absent = [letter for letter in "NnHhWw" if letter not in order]
-        grid = grid.permute(["NnHhWw".index(letter) for letter in (*absent, *order)])
-        there, unit, spread = iter(grid.shape[len(absent) :]), [], []
-        for dimension in dimensions:
-            for letter, size in dimension:
-                unit.append(1 if letter == "C" else next(there))
-                spread.append(size if len(dimension) > 1 else unit[-1])
-        lengths, at = [], 0
-        for dimension in dimensions:
-            lengths.append(math.prod(spread[at : at + len(dimension)]))
-            at += len(dimension)
-        return grid.reshape(unit).expand(spread).reshape(lengths)
+        return cells if self.axes == NCHW else laid_out(cells, self.dimensions)
+
+    def over_keys(self, cells: Tensor) -> Tensor:
+        """Cells of the keys' mask, laid out so that they broadcast against ``raw``."""
+        own = {letter.translate(AS_POSITIONS) for d in self.dimensions for letter, _ in d if letter in KEYS}
+        return laid_out(cells, [[_as_key(factor, own) for factor in d] for d in self.dimensions])
 
     def behind(self, window: Geometry) -> Mask:
         """The mask of what a windowed operation makes of this map."""
@@ -276,17 +272,58 @@ class MaskedVector(Activation):
             sizes.update((a, n) for a, n in zip(axes, self.raw.shape, strict=True) if a != "C")
         cells = torch.zeros(sizes["N"], 1, sizes["H"], sizes["W"], dtype=torch.bool, device=self.raw.device)
         self.__class__ = MaskedMap.guarded
-        vars(self).update(axes=tuple(axes), mask=Mask.constant(Mask(cells)))
+        vars(self).update(axes=tuple(axes), mask=Mask.constant(Mask(cells)), keys=None)
+
+
+def laid_out(cells: Tensor, dimensions: Sequence[Dimension]) -> Tensor:
+    """Cells of a mask (N×1×H×W) in the order of dimensions; of size 1 where they count something else."""
+    dimensions = [
+        [f if f[0] in _PLACES else ("C", f[1]) for f in d] if any(f[0] in _PLACES for f in d) else [("C", 1)]
+        for d in dimensions
+    ]
+    sizes = {letter: size for d in dimensions for letter, size in d if letter != "C"}
+    views, rows, columns = (sizes.get(block, 1) for block in "nhw")
+    grid = cells[:, 0].unflatten(2, (-1, columns)).unflatten(1, (-1, rows))
+    grid = grid.unflatten(0, (-1, views) if len(cells) > 1 or views == 1 else (1, 1))
+    order = [letter for d in dimensions for letter, _ in d if letter != "C"]
+    absent = [letter for letter in "NnHhWw" if letter not in order]
+    grid = grid.permute(["NnHhWw".index(letter) for letter in (*absent, *order)])
+    there, unit, spread = iter(grid.shape[len(absent) :]), [], []
+    for dimension in dimensions:
+        for letter, size in dimension:
+            unit.append(1 if letter == "C" else next(there))
+            spread.append(size if len(dimension) > 1 else unit[-1])
+    lengths, at = [], 0
+    for dimension in dimensions:
+        lengths.append(math.prod(spread[at : at + len(dimension)]))
+        at += len(dimension)
+    return grid.reshape(unit).expand(spread).reshape(lengths)
+
+
+_PLACES = POSITIONS | {"N", "n"}
+
+
+def _as_key(factor: Factor, own: set[str]) -> Factor:
+    """A factor in the eyes of the keys: their own places have letters of keys, other places they share."""
+    letter, size = factor
+    if letter in KEYS:
+        return letter.translate(AS_POSITIONS), size
+    return ("C", size) if letter in own else factor
+
+
+def paired(axes: Sequence[str]) -> bool:
+    """Whether axes count pairs of a position and a key."""
+    return bool(KEYS & set("".join(axes)))
 
 
 MaskedMap.guarded = type("MaskedMap", (Guarded, MaskedMap), {})
 MaskedVector.guarded = type("MaskedVector", (Guarded, MaskedVector), {})
 
 
-def _require_fit(raw: Tensor, mask: Mask, axes: Axes) -> None:
+def _require_fit(raw: Tensor, mask: Mask, axes: Axes, keys: Mask | None) -> None:
     """Raise where mask and values cannot belong together (sizes only)."""
     images, _, rows, columns = mask.visible.shape
-    if not fits(axes, raw.shape, images, rows, columns):
+    if not fits(axes, raw.shape, images, mask.size if keys is None else mask.size + keys.size):
         raise MisfitError(
             f"values of shape {tuple(raw.shape)} with axes {' '.join(axes)} were given the mask of {images} "
             f"images of {rows}×{columns} cells; a rule must return the mask of what it returns."

@@ -25,6 +25,9 @@ Dimension = tuple[Factor, ...]
 
 NCHW: Axes = ("N", "C", "H", "W")
 POSITIONS = frozenset("HWhw")
+#: Letters of keys, where every position is paired with others: their rows, columns and offsets in blocks.
+KEYS = frozenset("YXyx")
+AS_KEYS, AS_POSITIONS = str.maketrans("HWhw", "YXyx"), str.maketrans("YXyx", "HWhw")
 
 
 def remembering(function: Callable[..., T]) -> Callable[..., T]:
@@ -50,45 +53,45 @@ def positions(axes: Iterable[str]) -> set[str]:
 
 
 @remembering
-def factors(axes: Axes, shape: tuple[int, ...], images: int, size: tuple[int, int]) -> tuple[Dimension, ...]:
+def factors(axes: Axes, shape: tuple[int, ...], images: int, size: tuple[int, ...]) -> tuple[Dimension, ...]:
     """The letters of every dimension with their sizes.
 
     Args:
         axes: a word for every dimension.
         shape: how long the dimensions are.
         images: how many the mask has.
-        size: rows and columns of the mask.
+        size: rows and columns of the mask; and of that of the keys, where there are any.
     """
     parsed = [re.findall(r"([A-Za-z])(\d*)", axis) for axis in axes]
-    blocks = {"h": 1, "w": 1, "n": 1}
+    blocks = {"h": 1, "w": 1, "n": 1, "y": 1, "x": 1}
     for word, length in zip(parsed, shape, strict=True):
         for letter, digits in word:
             if letter in blocks:
                 blocks[letter] = int(digits) if digits else length
-    whole = {"N": images, "H": size[0], "W": size[1]}
+    whole = {"N": images} | dict(zip("HWYX", size, strict=False))
     known = {letter: length // max(blocks[letter.lower()], 1) for letter, length in whole.items()} | blocks
     return tuple(
         tuple(
-            (letter, int(digits) if digits else length if letter == "C" else known[letter])
+            (letter, int(digits) if digits else length if letter == "C" else known.get(letter, 1))
             for letter, digits in word
         )
         for word, length in zip(parsed, shape, strict=True)
     )
 
 
-def fits(axes: Axes, shape: Sequence[int], images: int, rows: int, columns: int) -> bool:
-    """Whether values of this shape can have a mask of this many images, rows and columns."""
+def fits(axes: Axes, shape: Sequence[int], images: int, size: tuple[int, ...]) -> bool:
+    """Whether values of this shape can have a mask of so many images, and of this size (see ``factors``)."""
     if axes == NCHW:
-        return len(shape) == 4 and (shape[0], shape[2], shape[3]) == (images, rows, columns)
-    return len(axes) == len(shape) and _sizes_fit(axes, tuple(shape), images, rows, columns)
+        return len(shape) == 4 and (shape[0], shape[2], shape[3]) == (images, *size)
+    return len(axes) == len(shape) and _sizes_fit(axes, tuple(shape), images, size)
 
 
 @remembering
-def _sizes_fit(axes: Axes, shape: tuple[int, ...], images: int, rows: int, columns: int) -> bool:
-    dimensions = factors(axes, shape, images, (rows, columns))
+def _sizes_fit(axes: Axes, shape: tuple[int, ...], images: int, size: tuple[int, ...]) -> bool:
+    dimensions = factors(axes, shape, images, size)
     named = [factor for dimension in dimensions for factor in dimension if factor[0] != "C"]
     sizes = dict(named)
-    wholes = (("N", "n", images), ("H", "h", rows), ("W", "w", columns))
+    wholes = [("N", "n", images), *((a, a.lower(), n) for a, n in zip("HWYX", size, strict=False))]
     return (
         len(sizes) == len(named)
         and all(math.prod([n for _, n in d]) == length for d, length in zip(dimensions, shape, strict=True))
@@ -107,13 +110,13 @@ def _word(dimension: Sequence[Factor]) -> str:
         if size == 1 and len(dimension) > 1 and letter != "N":
             continue
         last = parts[-1][0] if parts else ""
-        if last + letter in ("CC", "Hh", "Ww", "Nn"):
+        if last + letter in ("CC", "Hh", "Ww", "Nn", "Yy", "Xx"):
             parts[-1] = (last, parts[-1][1] * size)
         else:
             parts.append((letter, size))
     if len(parts) == 1:
         return parts[0][0]
-    return "".join(f"{letter}{size}" if letter in "Chwn" else letter for letter, size in parts) or "C"
+    return "".join(f"{letter}{size}" if letter in "Chwnyx" else letter for letter, size in parts) or "C"
 
 
 def regrouped(
@@ -166,7 +169,7 @@ def regrouped(
 
 
 def _blocked(dimensions: Sequence[Dimension]) -> set[str]:
-    return {letter for d in dimensions for letter, size in d if letter in "hwn" and size > 1}
+    return {letter for d in dimensions for letter, size in d if letter in "hwnyx" and size > 1}
 
 
 def _split(flat: list[Factor], new: Sequence[int], blocked: set[str]) -> list[tuple[Factor, ...]] | None:
@@ -185,7 +188,7 @@ def _split(flat: list[Factor], new: Sequence[int], blocked: set[str]) -> list[tu
                 taken.append((letter, size))
                 length //= size
                 continue
-            fine = {"C": "C", "H": "h", "W": "w", "N": "n"}.get(letter)
+            fine = {"C": "C", "H": "h", "W": "w", "N": "n", "Y": "y", "X": "x"}.get(letter)
             if size % length or fine is None or fine in blocked:
                 return None
             if fine != "C":

@@ -1,11 +1,13 @@
 """What each operation does to values and mask: a file for each family of operations."""
 
 from captum_layermask.rules import (
+    attention,
     channels,
     indexing,
     lines,
     moves,
     pointwise,
+    products,
     reductions,
     resampling,
     sliding,
@@ -13,11 +15,13 @@ from captum_layermask.rules import (
 )
 
 __all__ = [
+    "attention",
     "channels",
     "indexing",
     "lines",
     "moves",
     "pointwise",
+    "products",
     "reductions",
     "resampling",
     "sliding",
