@@ -207,6 +207,17 @@ class MaskedMap(Activation):
         own = {letter.translate(AS_POSITIONS) for d in self.dimensions for letter, _ in d if letter in KEYS}
         return laid_out(cells, [[_as_key(factor, own) for factor in d] for d in self.dimensions])
 
+    def counted(self, dims: Sequence[int]) -> Tensor | None:
+        """Which cells a reduction over some dimensions counts (bool, broadcasts); None where it counts all."""
+        words = [self.axes[dim] for dim in dims]
+        there = None
+        if any(letters(word) not in ("C", "") and not paired([word]) for word in words) and not self.mask.full:
+            there = self.over(self.mask.kept)
+        if self.keys is not None and paired(words) and not self.keys.full:
+            keys = self.over_keys(self.keys.kept)
+            there = keys if there is None else there & keys
+        return there
+
     def behind(self, window: Geometry) -> Mask:
         """The mask of what a windowed operation makes of this map."""
         return self.mask.behind(window, self.run.propagation.policy)

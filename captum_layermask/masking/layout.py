@@ -69,6 +69,10 @@ def factors(axes: Axes, shape: tuple[int, ...], images: int, size: tuple[int, ..
             if letter in blocks:
                 blocks[letter] = int(digits) if digits else length
     whole = {"N": images} | dict(zip("HWYX", size, strict=False))
+    there = {letter for word in parsed for letter, _ in word}
+    for own, shared in (("y", "h"), ("x", "w")):
+        if own not in there and own.upper() in there:  # keys in blocks that they share with the positions
+            blocks[own] = blocks[shared]
     known = {letter: length // max(blocks[letter.lower()], 1) for letter, length in whole.items()} | blocks
     return tuple(
         tuple(
@@ -92,10 +96,17 @@ def _sizes_fit(axes: Axes, shape: tuple[int, ...], images: int, size: tuple[int,
     named = [factor for dimension in dimensions for factor in dimension if factor[0] != "C"]
     sizes = dict(named)
     wholes = [("N", "n", images), *((a, a.lower(), n) for a, n in zip("HWYX", size, strict=False))]
+    # windows of keys are those of the positions: what they do not count themselves they share
+    shared = {a: sizes.get(b, 1) for a, b in zip("YXyx", "HWhw", strict=True)}
+    own = {letter.translate(AS_POSITIONS) for letter in sizes if letter in KEYS}
     return (
         len(sizes) == len(named)
         and all(math.prod([n for _, n in d]) == length for d, length in zip(dimensions, shape, strict=True))
-        and all(sizes.get(outer, 1) * sizes.get(inner, 1) == n for outer, inner, n in wholes)
+        and all(
+            sizes.get(outer, 1) * sizes.get(inner, 1) == n
+            or (own and sizes.get(outer, shared.get(outer, 1)) * sizes.get(inner, shared.get(inner, 1)) == n)
+            for outer, inner, n in wholes
+        )
     )
 
 

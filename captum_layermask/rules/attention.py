@@ -79,7 +79,7 @@ def attended(mask: Mask, keys: Mask) -> Mask:
         frame = mask.frame.to(mask.visible.device)
         found = frame & keys.visible.flatten(1).any(1)[:, None, None, None]
         return Mask(
-            mask.visible | found, mask.anchor | found, mask.frame, full=mask.full, images=mask.images
+            mask.visible | found, mask.anchor | found, mask.frame, full=mask.full, images=mask.images, grid=mask.grid
         )
 
     return mask.remember(("attended", keys), attend)

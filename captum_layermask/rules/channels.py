@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from captum_layermask.errors import NoRuleError
-from captum_layermask.masking.activation import MaskedMap, MaskedVector, paired
+from captum_layermask.masking.activation import MaskedMap, MaskedVector
 from captum_layermask.masking.layout import letters, positions
 from captum_layermask.masking.mask import Mask
 from captum_layermask.masking.registry import give_rule, rule_for, spellings
@@ -36,7 +36,15 @@ def along_channels(function: Function, args: tuple[Any, ...], kwargs: dict[str, 
     return type(result)([x.like(part) for part in result])
 
 
-give_rule(along_channels, "cumsum", "cumprod", "glu", "normalize", "sort", "argsort")
+give_rule(along_channels, "cumsum", "cumprod", "glu", "sort", "argsort")
+
+
+@rule_for("normalize")
+def normalize(x: MaskedMap, p: float = 2.0, dim: int = 1, eps: float = 1e-12, **options: Any) -> MaskedMap:
+    """Along channels per pixel; along positions missing cells have no weight (S8)."""
+    there = x.counted([dim])
+    raw = x.raw if there is None else torch.where(there, x.raw, 0)
+    return x.like(F.normalize(raw, p, dim, eps, **options))
 
 
 def softmax(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> MaskedMap:
@@ -47,7 +55,7 @@ def softmax(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -
         dim = 0 if x.raw.dim() in (0, 1, 3) else 1
     if "N" in letters(x.axes[dim]) and len(x.mask.visible) > 1:
         raise NoRuleError("a softmax along the images of a batch has no rule.")
-    raw, least, there = x.raw, function in _SOFTMIN, counted(x, dim)
+    raw, least, there = x.raw, function in _SOFTMIN, x.counted([dim])
     if there is not None:
         end = torch.finfo(raw.dtype)
         raw = torch.where(there, raw, end.max if least else end.min)
@@ -56,15 +64,6 @@ def softmax(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -
     if x.keys is not None and there is not None and function not in _LOG_SOFTMAX:
         result = torch.where(there, result, 0)  # a position without a key gets nothing
     return x.like(result)
-
-
-def counted(x: MaskedMap, dim: int) -> Tensor | None:
-    """Which cells along a dimension have a weight (bool, broadcasts); None where all have."""
-    if x.axes[dim] == "C":
-        return None
-    if x.keys is not None and paired([x.axes[dim]]):
-        return None if x.keys.full else x.over_keys(x.keys.kept)
-    return None if x.mask.full else x.over(x.mask.kept)
 
 
 _SOFTMIN, _LOG_SOFTMAX = set(spellings("softmin")), set(spellings("log_softmax"))

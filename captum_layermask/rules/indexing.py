@@ -80,6 +80,10 @@ def take(x: MaskedMap, dim: int, part: Any) -> MaskedMap:
     if axis == "N" and is_number(part):
         axes = tuple("N" if a == "n" else a for a in axes)
     raw = x.raw[index]
+    if axis == "H" and isinstance(part, slice):
+        grid = x.mask.part_of_list(range(x.raw.shape[dim])[part])
+        if grid is not None:
+            return MaskedMap(raw, grid, (*x.axes[:dim], "HW", *x.axes[dim + 1 :]), x.run)
     return MaskedMap(raw, cut(x, axis, part, x.raw.shape[dim]), axes, x.run)
 
 

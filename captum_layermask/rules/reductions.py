@@ -12,7 +12,7 @@ from torch import Tensor
 
 from captum_layermask.errors import NoRuleError
 from captum_layermask.masking.activation import MaskedMap, MaskedVector
-from captum_layermask.masking.layout import letters, positions
+from captum_layermask.masking.layout import KEYS, letters, positions
 from captum_layermask.masking.registry import give_rule, rule_for
 from captum_layermask.masking.signatures import Function, argument
 from captum_layermask.rules.pointwise import pointwise
@@ -38,12 +38,13 @@ def joins_positions(x: MaskedMap, dims: Sequence[int]) -> bool:
 def without(x: MaskedMap, dims: Sequence[int], keepdim: bool, raw: Tensor, averaged: bool = False) -> Reduced:
     """The reduction ``raw`` of a map over ``dims``: a map of the positions that are left, if any are."""
     left = [axis for dim, axis in enumerate(x.axes) if dim not in dims]
-    if not positions(left):
+    here = positions(x.axes)
+    if not positions(left) or (here >= set("HWhw") and positions(left) <= set("hw")):
         return x.pooled(raw)
     axes = tuple(left)
     if keepdim:
         axes = tuple("C" if d in dims else a for d, a in enumerate(x.axes))
-    gone = set("".join(letters(x.axes[dim]) for dim in dims)) - {"C"}
+    gone = set("".join(letters(x.axes[dim]) for dim in dims)) - {"C"} - KEYS
     mask = x.mask
     for axis in "HW":
         if axis in gone and axis.lower() not in "".join(left):
@@ -208,9 +209,9 @@ def weightless(
         dims = dimensions(x, argument(function, args, kwargs, "dim"))
         keepdim = argument(function, args, kwargs, "keepdim", False)
         x = windows(x, dims)
-        if not joins_positions(x, dims) or x.mask.full:
+        kept = x.counted(dims)
+        if kept is None:
             return without(x, dims, keepdim, function(x.raw, *args[1:], **kwargs))
-        kept = x.over(x.mask.kept)
         raw = function(torch.where(kept, x.raw, neutral(x.raw.dtype)), *args[1:], **kwargs)
         if empty:
             raw = torch.where(kept.any(dims, keepdim), raw, 0)

@@ -14,7 +14,7 @@ from torch import Tensor
 from captum_layermask.errors import NoRuleError
 from captum_layermask.masking.activation import MaskedMap, MaskedVector
 from captum_layermask.masking.boundary import RIMS
-from captum_layermask.masking.layout import NCHW, Axes, spelled
+from captum_layermask.masking.layout import NCHW, Axes, letters, spelled
 from captum_layermask.masking.registry import rule_for
 from captum_layermask.masking.signatures import Function
 from captum_layermask.masking.windows import Geometry, Spans, Window
@@ -62,6 +62,8 @@ def slide(
     if x.axes == NCHW:
         raw = RIMS[x.run.padding](op, x.raw, x.mask, window, rounds, linear)
         return x.like(raw, x.behind(window), axes)
+    if window.is_identity and axes == NCHW and letters(x.axes[1]) == "C":
+        return x.like(op(x.raw))
     if axes != NCHW or x.run.padding != "neighbor":
         raise NoRuleError(where_not(x))
     return _slide_elsewhere(x, window, op, rounds, apart)

@@ -253,6 +253,10 @@ def listed(x: MaskedMap, dim: int) -> MaskedMap:
     if letters(x.axes[dim]) == "H" and x.mask.size[1] == 1:
         return x
 
+    if x.axes[dim] == "HW":
+        axes = tuple("H" if d == dim else axis if axis in ("N", "n") else "C" for d, axis in enumerate(x.axes))
+        return MaskedMap(x.raw, x.mask.remember("listed", x.mask.listed), axes, x.run)
+
     def line(cells: Tensor) -> Tensor:
         spread = x.over(cells).movedim(dim, 0)
         spread = spread.reshape(len(spread), -1).expand(x.raw.shape[dim], -1)
