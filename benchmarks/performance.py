@@ -39,7 +39,7 @@ from captum_layermask import MISSING, LayerMaskedForward
 from captum_layermask.explain.segments import grid
 from captum_layermask.integrations.image_classifier import ImageClassifier
 from captum_layermask.integrations.lime import FastLimeImageExplainer
-from captum_layermask.masking.boundary import RIMS, Op
+from captum_layermask.masking.boundary import BOUNDARIES, Op
 from captum_layermask.masking.mask import Mask
 from captum_layermask.masking.windows import Geometry
 
@@ -222,7 +222,7 @@ def main() -> None:
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     os.environ["MALLOC_MMAP_THRESHOLD_"] = "65536"  # of the processes that measure memory: nothing is cached
-    RIMS["dense"] = dense
+    BOUNDARIES["dense"] = dense
     torch.set_num_threads(options.threads)
     print(f"{date.today()}, torch {torch.__version__}, torchvision {torchvision.__version__}, ", end="")
     print(f"{platform.machine()}, {options.threads} threads, float32, {options.pairs} pairs\n")

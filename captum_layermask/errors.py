@@ -1,4 +1,4 @@
-"""What can go wrong, each with one sentence that says what to do."""
+"""What can go wrong, each with one sentence that tells what to do."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class TrainingModeError(LayerMaskError, RuntimeError):
 
 
 class InplaceError(LayerMaskError, RuntimeError):
-    """An in-place operation would change the mask behind the back of another tensor."""
+    """An in-place operation would change the mask of another tensor unseen."""
 
 
 class MissingPackageError(LayerMaskError, ImportError):
@@ -49,7 +49,7 @@ class MissingPackageError(LayerMaskError, ImportError):
 
 
 class StoppedError(LayerMaskError):
-    """The user stopped a command; says what is kept and how to go on."""
+    """The user stopped a command; tells what was written and how to go on."""
 
 
 class UnknownNameError(LayerMaskError, ValueError):
@@ -63,15 +63,22 @@ class UnknownNameError(LayerMaskError, ValueError):
         super().__init__(f"{message} {hint}".strip())
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Travels as its sentence; a process pool breaks where it cannot make an error anew."""
+        """Pickled as its sentence; a process pool breaks where it cannot make an error anew."""
         return copyreg.__newobj__, (type(self), *self.args), vars(self)  # type: ignore[attr-defined]
 
 
-def require_known(kind: str, names: Iterable[str], known: Collection[str]) -> None:
-    """Raise ``UnknownNameError`` for the first name that is not one of those known."""
-    for name in names:
+def require_known(kind: str, names: str | Iterable[str], known: Collection[str], hint: str = "") -> None:
+    """Raise ``UnknownNameError`` for the first name that is not one of those known.
+
+    Args:
+        kind: what it names, such as "model".
+        names: one name, or several.
+        known: all that there are.
+        hint: a sentence in the place of the list of those known, where that would be too long.
+    """
+    for name in [names] if isinstance(names, str) else names:
         if name not in known:
-            raise UnknownNameError(kind, name, known, hint=f"Give some of {', '.join(known)}.")
+            raise UnknownNameError(kind, name, known, hint or f"Known are {', '.join(known)}.")
 
 
 def require_positive(what: str, value: int | None) -> None:
@@ -87,7 +94,7 @@ def require_seed(seed: int) -> None:
 
 
 class NothingMissingWarning(UserWarning):
-    """A forward was asked about many images and never saw a missing pixel."""
+    """A forward was called with many images and never saw a missing pixel."""
 
 
 class VanishedWarning(UserWarning):

@@ -32,12 +32,12 @@ class Check:
 
     Attributes:
         identity: relative change of the output with nothing masked (S1).
-        pixels: whether NaN behind the mask leaves every bit of the output (S2).
+        pixels: whether NaN in missing pixels leaves every bit of the output (S2).
         cells: relative change of the output when the missing cells of every activation hold noise (S2).
         reads: the first operation whose visible cells that noise changes, None if none does.
         invents: the first operation that makes a cell visible of a wholly masked image, None if none
-            does (S5) or the forward stops masking on the way (its option ``until``).
-        company: relative change of the first image's answer when its mirror image comes with it (S14).
+            does (S5) or the forward stops masking early (its option ``until``).
+        company: relative change of the first image's output when its mirror image comes with it (S14).
         tolerance: what counts as rounding in ``identity``, ``cells`` and ``company``.
     """
 
@@ -58,7 +58,7 @@ class Check:
     def __str__(self) -> str:
         rows = (
             ("nothing masked, nothing changed", f"{self.identity:.0e}", self.identity <= self.tolerance),
-            ("NaN behind the mask, the same bits", "", self.pixels),
+            ("NaN in missing pixels, the same bits", "", self.pixels),
             ("noise in missing cells, nothing changed", _or(self.reads, f"{self.cells:.0e}"), not self.reads),
             ("of nothing, nothing visible", _or(self.invents, ""), self.invents is None),
             ("alone or in company, the same", f"{self.company:.0e}", self.company <= self.tolerance),
@@ -85,7 +85,7 @@ def check_masking(forward: LayerMaskedForward, x: Tensor, mask: Tensor, *extra: 
     Args:
         forward: the masked model.
         x: images, N×C×H×W, floating point, without NaN; real ones or noise. In float64 (a model and images
-            after ``.double()``) rounding hides less.
+            after ``.double()``) less is lost in rounding.
         mask: as for a call of ``forward``; something must be missing.
         *extra: further positional arguments of the model.
 
@@ -95,10 +95,17 @@ def check_masking(forward: LayerMaskedForward, x: Tensor, mask: Tensor, *extra: 
     Raises:
         InputError: nothing is missing.
         NoRuleError: the model uses an operation that has no masked version.
+
+    Example:
+        ```python
+        check = check_masking(LayerMaskedForward(model), image, mask)
+        print(check)  # a line for each promise
+        assert check.passed
+        ```
     """
     visible, full, _ = visible_pixels(x, mask)
     if full:
-        raise InputError("nothing is missing in this mask; hide a part of the image to check the rest.")
+        raise InputError("nothing is missing in this mask; mask a part of the image to check the rest.")
     forward = LayerMaskedForward(
         _Copied(forward.model),
         propagation=forward.propagation,
@@ -125,9 +132,9 @@ def check_masking(forward: LayerMaskedForward, x: Tensor, mask: Tensor, *extra: 
         noisy.observe(run, function, rule, result)
         scramble(run, function, rule, result, noise)
 
-    answer = run(clean.observe, x, mask)
+    masked = run(clean.observe, x, mask)
     moved = run(scrambled, x, mask)
-    hidden = run(None, torch.where(visible, x, torch.nan), visible)
+    poisoned = run(None, torch.where(visible, x, torch.nan), visible)
     if forward.until is None:
         run(empty.observe, x, torch.zeros_like(visible))
     alone, pair = (
@@ -144,8 +151,8 @@ def check_masking(forward: LayerMaskedForward, x: Tensor, mask: Tensor, *extra: 
     steps = zip(clean, noisy, strict=True)
     return Check(
         identity=max(map(relative, unmasked, plain)),
-        pixels=all(map(torch.equal, hidden, answer)),
-        cells=max(map(relative, moved, answer)),
+        pixels=all(map(torch.equal, poisoned, masked)),
+        cells=max(map(relative, moved, masked)),
         reads=next((a for a, b in steps if not _near(b.output, a.output, tolerance)), None),
         invents=next((step for step in empty if step.visible), None),
         company=max(company, default=0.0),

@@ -1,6 +1,8 @@
-"""The code blocks of the documentation run, and do what the text says; its links lead somewhere."""
+"""The code blocks of the documentation run, and do what the text promises; its links lead somewhere."""
 
 import ast
+import importlib
+import inspect
 import re
 import textwrap
 from pathlib import Path
@@ -23,7 +25,7 @@ LANGUAGES = {"bash", "bibtex", "diff", "python", "text"}
 
 @pytest.fixture(autouse=True)
 def as_before():
-    """Rules and ways that a page registers are gone when it ends, and figures are not shown."""
+    """Rules and removals that a page registers are gone when it ends, and figures are not shown."""
     matplotlib.use("agg")
     registries = [(registry, dict(registry)) for registry in (RULES, MODULE_RULES, REMOVALS)]
     yield
@@ -77,9 +79,9 @@ def test_the_code_of_a_page_runs_and_prints_what_its_comments_say(page, tmp_path
     torch.manual_seed(0)
     run(page, STAND_INS.get(page, lambda _: {})(tmp_path))
     printed = capsys.readouterr().out
-    for said in re.findall(r"^print\(.*\)  # (True|False|torch\.\S.*)$", "".join(blocks(page)), re.M):
+    for expected in re.findall(r"^print\(.*\)  # (True|False|torch\.\S.*)$", "".join(blocks(page)), re.M):
         line, _, printed = printed.partition("\n")
-        assert line == said.partition(":")[0]
+        assert line == expected.partition(":")[0]
 
 
 def test_blocks_are_of_languages_that_are_run_or_need_no_running():
@@ -87,6 +89,24 @@ def test_blocks_are_of_languages_that_are_run_or_need_no_running():
     for page in PAGES:
         for block in blocks(page):
             ast.parse(block)
+
+
+FACES = ["explain", "removals", "plots", "integrations"]
+OFFERED = {
+    f"{folder}.{name}": getattr(module, name)
+    for folder in FACES
+    for module in [importlib.import_module(f"captum_layermask.{folder}")]
+    for name in module.__all__
+    if callable(getattr(module, name))
+}
+
+
+@pytest.mark.parametrize("name", OFFERED)
+def test_what_is_offered_has_an_example(name):
+    (example,) = re.findall(r"```python\n(.*?)```", inspect.getdoc(OFFERED[name]) or "", re.S)
+    nodes = ast.walk(ast.parse(textwrap.dedent(example)))
+    assert any(isinstance(node, (ast.Call, ast.ClassDef)) for node in nodes)
+    assert name.split(".")[1] in example or isinstance(OFFERED[name], type), "it does not show its own use"
 
 
 @torch.no_grad()

@@ -33,11 +33,11 @@ def right(module, x):
 
 
 def forgets_to_fill(module, x):
-    return x.like(module(x.raw), x.behind(WINDOW))
+    return x.like(module(x.raw), x.after(WINDOW))
 
 
 def invents_evidence(module, x):
-    mask = x.behind(WINDOW)
+    mask = x.after(WINDOW)
     return x.like(module(torch.where(x.mask.visible, x.raw, 0)), type(mask)(torch.ones_like(mask.visible)))
 
 
@@ -68,7 +68,7 @@ def test_a_right_rule_passes(first):
 def test_a_rule_that_reads_missing_cells_is_named(first):
     check = checked(forgets_to_fill, first)
     assert not check.passed
-    assert check.pixels, "NaN behind the mask does not show it"
+    assert check.pixels, "NaN in missing pixels does not show it"
     assert check.cells > 1
     assert f"first in {0 if first else 2}: Median (rule" in str(check)
     assert check.invents is None

@@ -1,4 +1,4 @@
-"""Names and paths are shown as what they are: in Markdown, in figures, on a terminal."""
+"""Names and paths are shown as what they are: in Markdown, in figures, on a terminal; tables are aligned."""
 
 import html
 import html.parser
@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from captum_layermask.text import in_markdown, printable, shortened
+from captum_layermask.text import in_markdown, markdown_table, printable, shortened, text_table
 
 NASTY = [
     "<script>alert(1)</script>",
@@ -91,3 +91,26 @@ def test_what_cannot_be_printed_is_escaped(text):
 
 def test_a_long_name_is_cut_between_words():
     assert shortened("a long  name\nof a class", 10) == "a long …"
+
+
+def test_a_text_table_has_aligned_columns():
+    rows = [("name", "index"), ("cat", "7"), ("golden retriever", "207")]
+    assert text_table(rows).splitlines() == [
+        "name              index",
+        "cat               7",
+        "golden retriever  207",
+    ]
+    assert text_table(rows, "<>").splitlines()[1] == f"{'cat':<16}  {'7':>5}"
+    with pytest.raises(ValueError, match="argument 2"):
+        text_table(rows, "<")
+
+
+@pytest.mark.parametrize("render", RENDERERS.values(), ids=RENDERERS)
+def test_a_markdown_table_shows_any_text_as_it_is(render):
+    header, rows = ("name", "mean"), [(name, "0.5") for name in NASTY]
+    table = markdown_table(header, rows, "<>")
+    assert len({len(line) for line in table.splitlines()}) == 1
+    assert table.splitlines()[1].endswith("---: |")
+    tags, words = parsed(render(table))
+    assert tags.count("tr") == len(rows) + 1 and tags.count("td") == 2 * len(rows)
+    assert words.split() == " ".join(as_shown(cell) for row in (header, *rows) for cell in row).split()

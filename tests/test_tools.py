@@ -8,7 +8,9 @@ import pytest
 TOOL = runpy.run_path(str(Path(__file__).parent.parent / "tools" / "draw_concepts.py"))
 
 
-@pytest.mark.parametrize("name", ["concepts-rim", "concepts-cells", "concepts-travelling", "propagation"])
+@pytest.mark.parametrize(
+    "name", ["concepts-boundary", "concepts-cells", "concepts-propagation", "propagation"]
+)
 def test_a_picture_is_drawn(name, tmp_path):
     path = tmp_path / "drawn.png"
     TOOL["save"](TOOL["PICTURES"][name](), path)

@@ -55,39 +55,39 @@ def cat() -> Tensor:
     return loaded().preprocess(example_image())
 
 
-def hole(top: int = 64, left: int = 72, high: int = 88, wide: int = 80) -> Tensor:
-    """A mask with a rectangular hole, bool 1×1×224×224."""
+def rectangle(top: int = 64, left: int = 72, high: int = 88, wide: int = 80) -> Tensor:
+    """A mask with a missing rectangle, bool 1×1×224×224."""
     visible = torch.ones(1, 1, 224, 224, dtype=torch.bool)
     visible[..., top : top + high, left : left + wide] = False
     return visible
 
 
 def half_of_the_patches(seed: int = 0) -> Tensor:
-    """A mask that hides a random half of the 16×16 patches, bool 1×1×224×224."""
+    """A mask without a random half of the 16×16 patches, bool 1×1×224×224."""
     order = torch.randperm(196, generator=torch.Generator().manual_seed(seed))
     return ~torch.isin(grid(cat(), size=16), order[:98])
 
 
 def bias() -> Figure:
-    """What the network says when the same half of the picture is removed in three ways."""
+    """What the network predicts when the same half of the picture is taken by three removals."""
     model, visible = loaded(), half_of_the_patches()
     figure = Figure(figsize=(9.6, 3.6), layout="constrained")
     panels = figure.subplots(1, 4)
-    for panel, removal in zip(panels, ("intact", "black", "grey", "layer"), strict=True):
-        mask = torch.ones_like(visible) if removal == "intact" else visible
+    for panel, removal in zip(panels, ("original", "black", "grey", "layer"), strict=True):
+        mask = torch.ones_like(visible) if removal == "original" else visible
         forward = make_forward(
-            "layer" if removal == "intact" else removal, model.network, colors=model.colors
+            "layer" if removal == "original" else removal, model.network, colors=model.colors
         )
         best = predict(lambda x, f=forward, m=mask: f(x, mask=m), cat())[0].topk(3)
         shown = (
             cat()[0]
-            if removal == "intact"
-            else _painted(cat(), visible, {"black": 0.0, "grey": 0.5}.get(removal))
+            if removal == "original"
+            else _filled(cat(), visible, {"black": 0.0, "grey": 0.5}.get(removal))
         )
         panel.patch.set(**HATCHED)
         panel.imshow(shown.permute(1, 2, 0).numpy())
-        title = {"intact": "intact", "layer": "layer masking:\nnothing is put there"}.get(
-            removal, f"painted {removal}"
+        title = {"original": "original image", "layer": "layer masking:\nnothing is put there"}.get(
+            removal, f"filled with {removal}"
         )
         panel.set_title(title, fontsize=11)
         lines = [
@@ -103,10 +103,13 @@ def cells() -> Figure:
     visible = torch.ones(1, 1, 9, 9, dtype=torch.bool)
     visible[..., 2:8, 3:9] = False
     before = Mask(visible).framed((1, 1, 1, 1))
-    after = before.behind(Window(kernel=(3, 3)), paper)
+    after = before.after(Window(kernel=(3, 3)), paper)
     figure = Figure(figsize=(8.6, 4.3), layout="constrained")
     panels = figure.subplots(1, 2, width_ratios=(11, 9))
-    titles = ("before: a hole, and a frame that the model added", "after a 3×3 window, by the paper's rule")
+    titles = (
+        "before: a missing region, and a frame\nthat the model added",
+        "after a 3×3 window,\nby the paper's rule",
+    )
     windows = {"A": (1, 6), "B": (3, 2), "C": (7, 5)}  # column and row of the upper left cell
     for panel, mask, title in zip(panels, (before, after), titles, strict=True):
         kind = torch.where(mask.visible, 0, torch.where(mask.missing, 1, 2))[0, 0].numpy()
@@ -130,14 +133,14 @@ def cells() -> Figure:
     return figure
 
 
-def rim() -> Figure:
-    """The rim of a hole, filled ring by ring."""
-    return plot_neighbor_padding(cat()[..., 40:152, 56:168], hole()[..., 40:152, 56:168], (0, 2, 6, 20))
+def boundary() -> Figure:
+    """The boundary of a missing region, filled ring by ring."""
+    return plot_neighbor_padding(cat()[..., 40:152, 56:168], rectangle()[..., 40:152, 56:168], (0, 2, 6, 20))
 
 
-def travelling() -> Figure:
-    """The mask on its way through two networks."""
-    visible = hole(48, 56, 112, 104)
+def propagated() -> Figure:
+    """One mask inside two networks."""
+    visible = rectangle(48, 56, 112, 104)
     networks = {"EfficientNet-Lite0": loaded().network, "ResNet-50": resnet50().eval()}
     figure = Figure(figsize=(9.6, 4.3), layout="constrained")
     for panels, (name, network) in zip(figure.subplots(2, 6), networks.items(), strict=True):
@@ -155,12 +158,12 @@ def travelling() -> Figure:
 
 
 def activations() -> Figure:
-    """What an early layer answers to a hole, under three ways to remove it."""
+    """What an early layer makes of a missing region, under three removals."""
     model = loaded()
     return plot_activations(
         model.network,
         cat(),
-        hole(),
+        rectangle(),
         "1._blocks.1",
         colors=model.colors,
         removals=("grey", "layer-zero", "layer-paper"),  # which differ in padding alone
@@ -241,20 +244,20 @@ def explanation() -> Figure:
 PICTURES = {
     "start-explanation": explanation,
     "concepts-bias": bias,
-    "concepts-rim": rim,
+    "concepts-boundary": boundary,
     "concepts-activations": activations,
     "concepts-cells": cells,
-    "concepts-travelling": travelling,
+    "concepts-propagation": propagated,
     "concepts-vanishing": vanishing,
     "propagation": propagation,
 }
 
 #: Pages show these at two thirds of their size.
-WIDE = ("start-explanation", "concepts-activations", "concepts-rim")
+WIDE = ("start-explanation", "concepts-activations", "concepts-boundary")
 
 
-def _painted(image: Tensor, visible: Tensor, shade: float | None) -> Tensor:
-    """3×H×W painted with a shade of grey, or 4×H×W with nothing there."""
+def _filled(image: Tensor, visible: Tensor, shade: float | None) -> Tensor:
+    """3×H×W filled with a shade of grey, or 4×H×W with nothing there."""
     if shade is None:
         return torch.cat([image, visible.to(image)], 1)[0]
     return torch.where(visible, image, shade)[0]
@@ -286,7 +289,7 @@ def save(figure: Figure, path: Path) -> None:
     palette = picture.quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=2)
     reduced = picture.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG)
     colours = np.array(reduced.getpalette()).reshape(-1, 3)
-    colours[(colours >= 248).all(1)] = 255  # paper is white in all of them
+    colours[(colours >= 248).all(1)] = 255  # the background is white in all of them
     reduced.putpalette(colours.flatten().tolist())
     reduced.save(path, optimize=True)
 

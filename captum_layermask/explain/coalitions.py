@@ -31,7 +31,8 @@ class Coalitions:
         forward: N×C×H×W → N×classes, N×1 or N. If it has a parameter ``mask``, as every ``RemovalForward``
             has, it gets the image itself and ``mask=`` bool N×1×H×W, True = visible, and no perturbed
             image is made. If not, or if ``baselines`` is a colour, it gets perturbed images, and must know
-            what ``MISSING`` means. Hide a ``mask`` of another meaning: ``lambda x: forward(x)``.
+            what ``MISSING`` means. Wrap a forward whose ``mask`` means something else:
+            ``lambda x: forward(x)``.
         image: float 1×C×H×W.
         segments: LongTensor 1×1×H×W, ids 0, 1, 2 … without gaps (see ``segments.py``).
         target: index of the class whose value is wanted, or several; None takes all that the forward returns.
@@ -44,9 +45,9 @@ class Coalitions:
     Attributes:
         evaluations: coalitions evaluated so far.
         forwards: calls of the forward that this took.
-        vanished: which coalitions of the last call had visible pixels but lost them all on the way to the
-            head, bool K on the CPU, whether from the cache or not; None before the first call, after one that
-            failed, and where the forward does not tell.
+        vanished: which coalitions of the last call had visible pixels but lost them all before the
+            head of the network, bool K on the CPU, whether from the cache or not; None before the first call,
+            after one that failed, and where the forward does not tell.
 
     Raises:
         InputError: no image, no segments of it, no target, baselines of another shape, or a count below 1.

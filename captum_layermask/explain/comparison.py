@@ -1,4 +1,4 @@
-"""One picture is explained under several ways to remove pixels."""
+"""One picture is explained under several removals."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from captum_layermask.errors import InputError, require_positive
+from captum_layermask.errors import InputError, require_known, require_positive
 from captum_layermask.explain.coalitions import Coalitions
 from captum_layermask.explain.explanation import Explanation, check_image, explain, predict
 from captum_layermask.explain.memoized import Memoized
@@ -18,23 +18,29 @@ from captum_layermask.names import DEFAULT_REMOVALS
 from captum_layermask.removals.base import RemovalForward
 from captum_layermask.removals.colors import Colors
 from captum_layermask.removals.registry import REMOVALS, make_forward
-from captum_layermask.text import shortened
+from captum_layermask.text import shortened, text_table
 
-__all__ = ["DEFAULT_REMOVALS", "LEAST_PROBABILITY", "Answer", "Comparison", "Row", "compare", "marked"]
+__all__ = ["DEFAULT_REMOVALS", "LEAST_PROBABILITY", "Comparison", "Prediction", "Row", "compare", "marked"]
 
 LEAST_PROBABILITY = 0.05
 """Likeliest classes under it are left out: there is nothing in their attributions to see."""
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What the network says to the picture, or to what is left of it.
+class Prediction:
+    """What the network predicts for the picture, or for what is left of it.
 
     Attributes:
         probability: of the explained class, in [0, 1].
         predicted: name of the likeliest class.
-        vanished: whether pixels were visible but none reached the head of the network, so that this is its
-            answer to an empty image; None for ways that do not tell, since they lose none.
+        vanished: whether pixels were visible but none reached the head of the network, so that this is the
+            prediction for an empty image; None for removals that do not tell, since they lose none.
+
+    Example:
+        ```python
+        prediction = comparison.rows[0].alone
+        print(prediction.predicted, prediction.probability)
+        ```
     """
 
     probability: float
@@ -44,18 +50,24 @@ class Answer:
 
 @dataclass(frozen=True)
 class Row:
-    """One class, explained under one way to remove pixels.
+    """One class, explained under one removal.
 
     Attributes:
         removal: a key of ``REMOVALS``.
-        title: of that way.
-        leaks: whether what it puts in the hole is mixed from the hidden pixels.
+        title: its title.
+        leaks: whether what the network is given depends on the missing pixels (``RemovalForward.leaks``).
         explanation: of the class.
         strongest: ids of the regions (segments; for occlusion, squares) that speak most for the class, by
-            this way's own attributions, best first.
-        intact: the answer to the whole picture.
-        removed: the answer with those regions removed in this way.
-        kept: the answer with everything else removed in this way.
+            the attributions under this removal, best first.
+        original: the prediction for the original image.
+        removed: the prediction with those regions removed.
+        alone: the prediction with everything else removed, so that those regions alone are visible.
+
+    Example:
+        ```python
+        for row in comparison.rows:
+            print(row.title, row.original.probability - row.removed.probability)
+        ```
     """
 
     removal: str
@@ -63,19 +75,25 @@ class Row:
     leaks: bool
     explanation: Explanation
     strongest: tuple[int, ...]
-    intact: Answer
-    removed: Answer
-    kept: Answer
+    original: Prediction
+    removed: Prediction
+    alone: Prediction
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One picture, its likeliest classes explained under several ways to remove pixels.
+    """One picture, its likeliest classes explained under several removals.
 
     Attributes:
         removals: keys of ``REMOVALS``.
-        rows: likeliest class first; for each class, the ways in their order.
+        rows: likeliest class first; for each class, the removals in their order.
         left_out: names and probabilities of the classes that were too unlikely to be explained.
+
+    Example:
+        ```python
+        comparison = compare(model, pixels, segments, class_names=names, colors=colors)
+        print(comparison.table())
+        ```
     """
 
     removals: tuple[str, ...]
@@ -90,17 +108,13 @@ class Comparison:
     def table(self) -> str:
         """A line for each row, to print: probabilities of the class, predictions, ``stability``."""
         top = len(self.rows[0].strongest)
-        lines = [["class", "removal", "intact", f"top {top} removed", f"top {top} kept", "stability"]]
+        lines = [["class", "removal", "original", f"top {top} removed", f"top {top} alone", "stability"]]
         for row in self.rows:
             label, stability = shortened(row.explanation.label, 30), row.explanation.stability
-            answers = map(_in_words, (row.intact, row.removed, row.kept))
+            predictions = map(_in_words, (row.original, row.removed, row.alone))
             agreement = "–" if stability is None else f"{stability:.2f}"
-            lines.append([label, marked(row.title, row.leaks), *answers, agreement])
-        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        return "\n".join(
-            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-            for line in lines
-        )
+            lines.append([label, marked(row.title, row.leaks), *predictions, agreement])
+        return text_table(lines)
 
 
 def compare(
@@ -121,16 +135,16 @@ def compare(
     seed: int = 0,
     show_progress: bool = False,
 ) -> Comparison:
-    """Explain the likeliest classes of one picture, or those asked for, under several ways to remove pixels.
+    """Explain the likeliest classes of one picture, or those given as targets, under several removals.
 
-    All ways and all classes see the same perturbations. The network runs once for all classes.
+    All removals and all classes see the same perturbations. The network runs once for all classes.
 
     Args:
         model: N×3×H×W → logits N×classes, in eval mode; it normalises inside.
         pixels: float 1×3×H×W in [0, 1], the image.
         segments: LongTensor 1×1×H×W, ids from 0 (see ``segments.py``).
         class_names: one name per class.
-        colors: the scale of the images, ``Colors(mean, std, normalized=False)``; paints need it.
+        colors: the scale of the images, ``Colors(mean, std, normalized=False)``; colours and noise need it.
         removals: keys of ``REMOVALS``.
         method: a key of ``METHODS``.
         classes: how many of the likeliest to explain; those under ``LEAST_PROBABILITY`` are left out, but
@@ -139,17 +153,25 @@ def compare(
         activation: as for ``explain``.
         n_samples: as for ``explain``.
         perturbations_per_eval: images per call of the network.
-        top: how many segments (for occlusion, squares) to remove, and to keep, to test an explanation; all of
-            them where there are fewer.
-        seed: of the samples, and of ways that draw noise.
-        show_progress: show Captum's progress bar on stderr, one for each way.
+        top: how many segments (for occlusion, squares) to remove, and to leave alone visible, to test an
+            explanation; all of them where there are fewer.
+        seed: of the samples, and of removals that draw noise.
+        show_progress: show Captum's progress bar on stderr, one for each removal.
 
     Returns:
-        A row for each class and way: its explanation, and the probabilities that test it.
+        A row for each class and removal: its explanation, and the predictions that test it.
 
     Raises:
-        UnknownNameError: there is no such way or method.
-        InputError: no way is given, a count is out of range, or what ``explain`` or a way cannot work with.
+        UnknownNameError: there is no such removal or method.
+        InputError: no removal is given, a count is out of range, or what ``explain`` or a removal cannot work
+            with.
+
+    Example:
+        ```python
+        colors = Colors(mean, std, normalized=False)
+        comparison = compare(model, pixels, segments, class_names=names, colors=colors, targets=["tabby"])
+        plot_comparison(comparison)
+        ```
 
     Source: Fig. 8 and §4.4 of Balasubramanian & Feizi.
     """
@@ -165,9 +187,9 @@ def compare(
     }
     probabilities = predict(forwards[removals[0]], pixels, activation)[0]
     likeliest = probabilities.topk(classes).indices.tolist()
-    kept = [likeliest[0], *(i for i in likeliest[1:] if probabilities[i] >= LEAST_PROBABILITY)]
-    chosen = kept if wanted is None else wanted
-    left_out = [] if wanted is not None else [i for i in likeliest if i not in kept]
+    likely = [likeliest[0], *(i for i in likeliest[1:] if probabilities[i] >= LEAST_PROBABILITY)]
+    chosen = likely if wanted is None else wanted
+    left_out = [] if wanted is not None else [i for i in likeliest if i not in likely]
     rows = {}
     for removal, forward in forwards.items():
         for target in chosen:
@@ -193,8 +215,8 @@ def compare(
 
 
 def marked(title: str, leaks: bool, space: str = " ") -> str:
-    """The title of a way to remove pixels, with a mark where it leaks."""
-    return f"{title}{space}(sees hidden pixels)" if leaks else title
+    """The title of a removal, with a mark where it leaks."""
+    return f"{title}{space}(sees missing pixels)" if leaks else title
 
 
 def _row(
@@ -214,21 +236,21 @@ def _row(
     )
     probabilities = coalitions(visible).reshape(len(visible), -1)
     vanished = coalitions.vanished
-    answers = [
-        Answer(
+    predictions = [
+        Prediction(
             probability=float(row[explanation.target]),
             predicted=class_names[int(row.argmax())],
             vanished=None if vanished is None else bool(vanished[i]),
         )
         for i, row in enumerate(probabilities)
     ]
-    how = REMOVALS[removal]
-    return Row(removal, how.title, how.leaks, explanation, tuple(strongest.tolist()), *answers)
+    of_name = REMOVALS[removal]
+    return Row(removal, of_name.title, of_name.leaks, explanation, tuple(strongest.tolist()), *predictions)
 
 
-def _in_words(answer: Answer) -> str:
-    predicted = shortened(answer.predicted, 30)
-    return f"{answer.probability:.3f} {predicted}" + (" (nothing left)" if answer.vanished else "")
+def _in_words(prediction: Prediction) -> str:
+    predicted = shortened(prediction.predicted, 30)
+    return f"{prediction.probability:.3f} {predicted}" + (" (nothing left)" if prediction.vanished else "")
 
 
 def _indices(targets: Any, class_names: Sequence[str]) -> list[int]:
@@ -245,7 +267,8 @@ def _indices(targets: Any, class_names: Sequence[str]) -> list[int]:
 
 def _check_counts(removals: Sequence[str], top: int, classes: int, known_classes: int) -> None:
     if not removals:
-        raise InputError(f"no way to remove pixels was given; give some of {', '.join(REMOVALS)}.")
+        raise InputError(f"no removal was given; give some of {', '.join(REMOVALS)}.")
+    require_known("removal", removals, REMOVALS)
     if not 1 <= classes <= known_classes:
         raise InputError(f"the number of classes is {classes}; give one from 1 to {known_classes}.")
     require_positive("the number of segments to remove", top)

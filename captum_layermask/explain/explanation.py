@@ -13,7 +13,7 @@ from captum._utils.models.linear_model import SkLearnRidge
 from captum.attr import FeatureAblation, KernelShap, Lime, Occlusion, ShapleyValueSampling
 from tqdm.auto import tqdm
 
-from captum_layermask.errors import InputError, UnknownNameError, require_positive, require_seed
+from captum_layermask.errors import InputError, require_known, require_positive, require_seed
 from captum_layermask.explain.sampling import averaged, fitted
 from captum_layermask.explain.segments import region_means, require_numbered
 from captum_layermask.explain.targets import class_index
@@ -40,12 +40,17 @@ class Explanation:
             The same in all pixels of a segment, except for occlusion.
         target: index of the class that is explained.
         label: name of that class.
-        probability: what the network gives that class on the intact image, in [0, 1].
+        probability: what the network gives that class on the original image, in [0, 1].
         method: a key of ``METHODS``.
         top5: names and probabilities of the five likeliest classes, best first.
         stability: rank correlation, from −1 to 1, of the attributions by one half of the samples and by the
             other; that by all of them is steadier than this. Near 0, the map is one of the samples, not of
             the image. None for methods that draw none, for a single sample, and where nothing is ranked.
+
+    Example:
+        ```python
+        strongest = explanation.segment_attributions().topk(10).indices  # ids of segments
+        ```
     """
 
     pixels: torch.Tensor
@@ -103,6 +108,11 @@ def predict(forward: _Forward, pixels: torch.Tensor, activation: str = "softmax"
         UnknownNameError: there is no such activation.
         InputError: ``forward`` returns anything else than one row of logits per image, a single number for
             softmax, whose softmax is always 1, or probabilities, whose softmax is not theirs.
+
+    Example:
+        ```python
+        probability, index = predict(LayerMaskedForward(model), pixels)[0].max(0)
+        ```
     """
     require_activation(activation)
     return activated(forward(pixels), activation)
@@ -122,8 +132,7 @@ def activated(logits: Any, activation: str) -> torch.Tensor:
 
 def require_activation(activation: str) -> None:
     """Raise ``UnknownNameError`` for what is no key of ``ACTIVATIONS``."""
-    if activation not in ACTIVATIONS:
-        raise UnknownNameError("activation", activation, ACTIVATIONS, f"Give {' or '.join(ACTIVATIONS)}.")
+    require_known("activation", activation, ACTIVATIONS)
 
 
 def _check_for_softmax(logits: torch.Tensor) -> None:
@@ -189,6 +198,13 @@ def explain(
             class, a count is below 1, ``seed`` is beyond 64 bits, or ``n_samples`` is given to a method that
             draws none; or what ``predict`` refuses.
 
+    Example:
+        ```python
+        forward = LayerMaskedForward(model)
+        explanation = explain(forward, pixels, segments, class_names=names, method="occlusion")
+        plot_explanation(explanation, removal="layer masking")
+        ```
+
     Source: Captum's ``Lime``, ``KernelShap``, ``FeatureAblation``, ``Occlusion`` and
     ``ShapleyValueSampling``, whose classes are called.
     """
@@ -227,9 +243,9 @@ def explain(
 
     def probability(x: torch.Tensor) -> torch.Tensor:
         note_samples()
-        answers = predict(forward, x, activation)
+        probabilities_of_classes = predict(forward, x, activation)
         progress.update(len(x))
-        return answers
+        return probabilities_of_classes
 
     with progress, torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -294,8 +310,7 @@ def _image_count(method: str, pixels: torch.Tensor, options: Mapping[str, Any]) 
 
 
 def _check_sampling(method: str, n_samples: int | None, perturbations_per_eval: int) -> int | None:
-    if method not in METHODS:
-        raise UnknownNameError("method", method, METHODS, hint=f"Give {', '.join(METHODS)}.")
+    require_known("method", method, METHODS)
     default = METHODS[method][1]
     if n_samples is not None and default is None:
         raise InputError(f"{method} draws no samples; leave out the number of samples.")

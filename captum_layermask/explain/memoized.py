@@ -1,4 +1,4 @@
-"""A forward that is asked the same question twice answers from memory."""
+"""A forward whose outputs are cached: the same missing pixels run the network once."""
 
 from __future__ import annotations
 
@@ -16,16 +16,22 @@ class Memoized:
 
     Args:
         forward: N×C×H×W, with MISSING pixels → logits N×classes.
+
+    Example:
+        ```python
+        forward = Memoized(LayerMaskedForward(model))
+        maps = [Lime(forward).attribute(image, baselines=MISSING, target=target) for target in (281, 282)]
+        ```
     """
 
     def __init__(self, forward: RemovalForward) -> None:
         self.forward = forward
-        self._answers: dict[tuple[int, bytes], Tensor] = {}
+        self._outputs: dict[tuple[int, bytes], Tensor] = {}
 
     def __call__(self, x: Tensor) -> Tensor:
-        """What the forward answered when it first saw these pixels missing."""
+        """What the forward returned when these pixels were first missing."""
         missing = (x == MISSING).all(1).cpu().numpy()
         key = len(x), np.packbits(missing).tobytes()
-        if key not in self._answers:
-            self._answers[key] = self.forward(x)
-        return self._answers[key]
+        if key not in self._outputs:
+            self._outputs[key] = self.forward(x)
+        return self._outputs[key]

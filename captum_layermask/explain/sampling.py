@@ -72,8 +72,8 @@ def rank_correlation(a: Tensor, b: Tensor) -> float | None:
 class _Halved:
     """An interpretable model of Captum's, of which copies are fitted to either half of the samples.
 
-    Samples that show everything, or nothing, are in both halves: by them ``KernelShap`` ties the sum of its
-    values to the whole image.
+    Samples in which everything, or nothing, is visible are in both halves: by them ``KernelShap`` ties the
+    sum of its values to the whole image.
     """
 
     def __init__(self, model: Any) -> None:
@@ -81,14 +81,14 @@ class _Halved:
         self.of_halves: list[Tensor] = []
 
     def fit(self, data: DataLoader[Any], **options: Any) -> Any:
-        """Fit to all samples: which segments they show, what the forward returned, what they weigh."""
-        shown, outputs, weights = data.dataset.tensors  # type: ignore[attr-defined]
-        whole_or_empty = shown.bool().all(1) | ~shown.bool().any(1)
-        for start in range(min(2, len(shown))):
+        """Fit to all samples: which segments are visible, what the forward returned, what they weigh."""
+        visible, outputs, weights = data.dataset.tensors  # type: ignore[attr-defined]
+        whole_or_empty = visible.bool().all(1) | ~visible.bool().any(1)
+        for start in range(min(2, len(visible))):
             half = whole_or_empty.clone()
             half[start::2] = True
             model = copy.deepcopy(self.model)
-            part = TensorDataset(shown[half], outputs[half], weights[half])
+            part = TensorDataset(visible[half], outputs[half], weights[half])
             model.fit(DataLoader(part, batch_size=len(part)), **options)
             self.of_halves.append(model.representation().flatten())
         return self.model.fit(data, **options)

@@ -31,6 +31,11 @@ def grid(image: torch.Tensor, size: int = 16) -> torch.Tensor:
 
     Raises:
         InputError: ``image`` has another shape, or ``size`` is not at least 1.
+
+    Example:
+        ```python
+        segments = grid(image, size=16)  # 14 × 14 squares of 224 × 224 pixels
+        ```
     """
     height, width = _size_of(image, rgb=False)
     _require_positive("size", size)
@@ -52,6 +57,11 @@ def slic(image: torch.Tensor, n_segments: int = 64, compactness: float = 20.0) -
 
     Raises:
         InputError: ``image`` has another shape, type or range, or a number is not positive.
+
+    Example:
+        ```python
+        segments = slic(pixels, n_segments=100)
+        ```
     """
     pixels = _as_array(image)
     _require_positive("n_segments", n_segments)
@@ -66,7 +76,7 @@ def quickshift(image: torch.Tensor, n_segments: int = 64, ratio: float = 0.5) ->
     """Find quickshift segments (Vedaldi and Soatto, 2008) with scikit-image.
 
     Quickshift takes the width of a density kernel, not a number of segments; the kernel is chosen
-    so that photos get about the number asked for.
+    so that photos get about ``n_segments``.
 
     Args:
         image: float 3×H×W or 1×3×H×W, RGB in [0, 1], not normalised.
@@ -78,6 +88,11 @@ def quickshift(image: torch.Tensor, n_segments: int = 64, ratio: float = 0.5) ->
 
     Raises:
         InputError: ``image`` has another shape, type or range, or a number is out of range.
+
+    Example:
+        ```python
+        segments = quickshift(pixels, n_segments=100)
+        ```
     """
     pixels = _as_array(image)
     _require_positive("n_segments", n_segments)
@@ -135,7 +150,20 @@ def require_numbered(segments: torch.Tensor | np.ndarray) -> None:
 
 
 def region_means(values: torch.Tensor, regions: torch.Tensor) -> torch.Tensor:
-    """The mean of every region: float 1×1×H×W → float K, entry i for id i of the LongTensor ``regions``."""
+    """The mean of every region.
+
+    Args:
+        values: float 1×1×H×W.
+        regions: LongTensor of the same shape, ids 0, 1, 2 … without gaps.
+
+    Returns:
+        Float K, entry i for id i.
+
+    Example:
+        ```python
+        brightness = region_means(image.mean(1, keepdim=True), segments)
+        ```
+    """
     ids = regions.flatten()
     sums = torch.zeros(int(ids.max()) + 1, device=ids.device, dtype=values.dtype)
     return sums.index_add(0, ids, values.flatten()) / ids.bincount()

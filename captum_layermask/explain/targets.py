@@ -47,11 +47,16 @@ def find_class(class_names: Sequence[str], name: str) -> int:
     Raises:
         UnknownNameError: no class has this name; near matches are offered.
         InputError: the index is out of range, or several classes share the name.
+
+    Example:
+        ```python
+        target = find_class(loaded.class_names, "tiger cat")  # 282 of ImageNet's
+        ```
     """
     if name.isdecimal():
         return _checked(int(name), class_names)
-    matches = [i for i, category in enumerate(class_names) if category == name]
-    matches = matches or [i for i, c in enumerate(class_names) if c.lower() == name.lower()]
+    matches = [i for i, known in enumerate(class_names) if known == name]
+    matches = matches or [i for i, known in enumerate(class_names) if known.lower() == name.lower()]
     if not matches:
         raise UnknownNameError("class", name, class_names, hint="Give a class name or its index.")
     if len(matches) > 1:

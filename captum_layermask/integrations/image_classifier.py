@@ -21,7 +21,7 @@ class ImageClassifier:
 
     Args:
         forward: N×C×H×W → logits N×classes: a ``LayerMaskedForward``, or any module or function that
-            understands MISSING pixels in its own way. Images go to a module in the number type and on the
+            understands MISSING pixels. Images go to a module in the number type and on the
             device of its parameters, to a function as float32 on the CPU.
         preprocess: N×C×H×W → N×C'×H×W, pixel by pixel (scaling, mean and standard deviation). Missing
             pixels stay missing, whatever it makes of them.

@@ -26,7 +26,14 @@ class FastLimeImageExplainer(LimeImageExplainer):  # type: ignore[misc]
     directly. The same ``random_state`` and segments give the explanation that lime's own class gives.
     ``explain_instance`` and the ``ImageExplanation`` that it returns are lime's; the function of images that
     it is given must be an ``ImageClassifier``. With ``hide_color=MISSING`` pixels are removed, with another
-    colour, or None (the mean of the segment), they are painted, as lime does.
+    colour, or None (the mean of the segment), they are filled with it, as lime does.
+
+    Example:
+        ```python
+        explainer = FastLimeImageExplainer(random_state=0)
+        classifier = ImageClassifier(LayerMaskedForward(model), Normalize(mean, std))
+        explanation = explainer.explain_instance(image, classifier, hide_color=MISSING)
+        ```
     """
 
     def __init__(
@@ -49,11 +56,11 @@ class FastLimeImageExplainer(LimeImageExplainer):  # type: ignore[misc]
         batch_size: int = 10,
         progress_bar: bool = True,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Draw which segments are shown, and ask for the probabilities (called by ``explain_instance``).
+        """Draw which segments are visible, and compute the probabilities (called by ``explain_instance``).
 
         Args:
             image: floating point, H×W×C.
-            fudged_image: H×W×C, what hidden segments show; MISSING to remove them.
+            fudged_image: H×W×C, the pixels of the other segments; MISSING to remove them.
             segments: integers, H×W, ids 0, 1, 2 … without gaps.
             classifier_fn: an ``ImageClassifier``.
             num_samples: how many images to draw; the first is the whole image.
@@ -63,7 +70,7 @@ class FastLimeImageExplainer(LimeImageExplainer):  # type: ignore[misc]
                 imported, turns the bars of both explainers off (but for tqdm's widgets in notebooks).
 
         Returns:
-            0/1 (1 = shown), num_samples × segments, and the probabilities, num_samples × classes.
+            0/1 (1 = visible), num_samples × segments, and the probabilities, num_samples × classes.
 
         Raises:
             InputError: another classifier, ids with gaps, or what ``ImageClassifier`` refuses.
@@ -73,7 +80,7 @@ class FastLimeImageExplainer(LimeImageExplainer):  # type: ignore[misc]
         require_numbered(segments)
         n_features = int(segments.max()) + 1
         warn_if_few(num_samples, n_features)
-        x, hidden = (classifier_fn.tensor(pixels[None]) for pixels in (image, fudged_image))
+        x, baselines = (classifier_fn.tensor(pixels[None]) for pixels in (image, fudged_image))
         data = self.random_state.randint(0, 2, num_samples * n_features).reshape(num_samples, n_features)
         data[0] = 1
         silent = {} if progress_bar else {"disable": True}  # {}: the environment's TQDM_DISABLE decides
@@ -82,7 +89,7 @@ class FastLimeImageExplainer(LimeImageExplainer):  # type: ignore[misc]
                 classifier_fn.forward,
                 x,
                 torch.from_numpy(np.array(segments, dtype=np.int64))[None, None],
-                baselines=hidden,
+                baselines=baselines,
                 activation=classifier_fn.activation,
                 batch_size=batch_size,
                 progress=bar.update,

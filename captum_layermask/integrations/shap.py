@@ -28,7 +28,7 @@ except ModuleNotFoundError as error:
 class SegmentMasker(shap.maskers.Masker):  # type: ignore[misc]
     """A masker for shap (written for 0.51) whose features are segments of an image, never single channels.
 
-    It marks what shap hides as MISSING. Give it to ``shap.Explainer`` with an ``ImageClassifier`` as the
+    It marks what shap masks as MISSING. Give it to ``shap.Explainer`` with an ``ImageClassifier`` as the
     model and images N×H×W×C; the values come back per segment, N×segments×classes.
 
     Args:
@@ -45,7 +45,7 @@ class SegmentMasker(shap.maskers.Masker):  # type: ignore[misc]
         ```python
         masker = SegmentMasker(slic(pixels))
         explanation = shap.Explainer(ImageClassifier(forward), masker)(images)
-        masker.paint(explanation.values)
+        masker.to_pixels(explanation.values)
         ```
     """
 
@@ -79,7 +79,7 @@ class SegmentMasker(shap.maskers.Masker):  # type: ignore[misc]
             x: the image, floating point, H×W×C.
 
         Returns:
-            1×H×W×C of the image's type, MISSING in every channel of the hidden segments.
+            1×H×W×C of the image's type, MISSING in every channel of the removed segments.
 
         Raises:
             InputError: an integer image, or one of another size than the segments.
@@ -105,14 +105,14 @@ class SegmentMasker(shap.maskers.Masker):  # type: ignore[misc]
         ids = self.segments.ravel()
         return [np.bincount(ids, weights=x.mean(-1).ravel()) / np.bincount(ids)]
 
-    def paint(self, values: np.ndarray) -> np.ndarray:
+    def to_pixels(self, values: np.ndarray) -> np.ndarray:
         """Give every pixel the value of its segment.
 
         Args:
             values: N×segments×…, as in ``shap.Explanation.values``.
 
         Returns:
-            N×H×W×…; shap.image_plot takes it, one class at a time, with an axis for the channels behind.
+            N×H×W×…; shap.image_plot takes it, one class at a time, with a last axis for the channels.
 
         Raises:
             InputError: the second axis is not one value per segment.

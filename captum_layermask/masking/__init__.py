@@ -1,1 +1,1 @@
-"""The mask travels with every activation through the unmodified code of a model; imports torch alone."""
+"""Every activation of an unmodified model carries a mask; imports torch alone."""

@@ -1,8 +1,8 @@
-"""The mask travels with the activation, through the unmodified code of any model.
+"""Activations that carry a mask through the unmodified code of any model.
 
 A carrier is a ``torch.Tensor`` subclass whose values are a plain tensor beside it. PyTorch hands every
-function called on a carrier to ``__torch_function__``, which looks up the function's rule; whatever
-reaches the tensor behind PyTorch's back ends in ``Guarded.__torch_dispatch__``, which refuses.
+function called on a carrier to ``__torch_function__``, which looks up the function's rule; whatever reaches
+the tensor itself ends in ``Guarded.__torch_dispatch__``, which refuses.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from captum_layermask.errors import InplaceError, LayerMaskError, MaskLostError, MisfitError, NoRuleError
-from captum_layermask.masking.carrier import Carrier, Guarded, remembered
+from captum_layermask.masking.carrier import Carrier, Guarded, tracked
+from captum_layermask.masking.compiling import tracing
 from captum_layermask.masking.gradients import inside_custom_function, refusing
 from captum_layermask.masking.layout import (
     AS_POSITIONS,
@@ -79,24 +80,21 @@ class Activation(Carrier):
         if outdated:
             for carrier in carriers:
                 carrier.require_current(f"{function_name(func)} in {run.whereabouts()}")
-        if run.ended:
-            for carrier in carriers:
-                carrier.uncover()
         if func in MAKERS:
             args, kwargs = replaced((args, kwargs), Carrier, lambda c: c.raw.contiguous())
             return MaskedVector(func(*args, **kwargs), (), run)
         if kwargs.get("out") is not None:
             result = _written_out(func, args, kwargs)
         else:
-            result = cls._answer(func, args, kwargs, carriers, maps)
-        if not torch.compiler.is_compiling():
-            result = remembered(func, result, carriers)
+            result = cls._run_rule(func, args, kwargs, carriers, maps)
+        if not tracing():
+            result = tracked(func, result, carriers)
         if run.grad and not torch.is_grad_enabled():
             _refuse_lost_gradients(result, carriers)
         return result
 
     @staticmethod
-    def _answer(func: Function, args: Any, kwargs: Any, carriers: Sequence[Carrier], maps: bool) -> Any:
+    def _run_rule(func: Function, args: Any, kwargs: Any, carriers: Sequence[Carrier], maps: bool) -> Any:
         run = carriers[0].run
         if func in RESHAPES:
             func, args, kwargs = _reshape(func, *bound(func, args, kwargs))
@@ -116,7 +114,7 @@ class Activation(Carrier):
                 if any(isinstance(c, MaskedVector) for c in carriers):
                     args, kwargs = replaced((args, kwargs), MaskedVector, lambda c: c.raw)
                 args, kwargs = bound(func, args, kwargs)
-                result = rule(func, args, kwargs)
+                result = run.apply(rule, (func, args, kwargs), {}, carriers)
             except LayerMaskError as error:
                 raise type(error)(f"{function_name(func)} in {run.whereabouts()}: {error}") from None
         if run.observe is not None:
@@ -125,7 +123,7 @@ class Activation(Carrier):
 
 
 class MaskedMap(Activation):
-    """An activation with a position for every cell, and the mask that says which cells are there.
+    """An activation with a position for every cell, and the mask of its cells.
 
     Args:
         raw: the values; what missing cells hold is unspecified, so a rule that reads neighbours, reduces
@@ -139,15 +137,22 @@ class MaskedMap(Activation):
 
     Raises:
         MisfitError: the mask is of other images, rows or columns than the values.
+
+    Example:
+        ```python
+        @rule_for(torch.cummax)
+        def cummax(x, dim):  # x is a MaskedMap
+            assert x.axes[dim] == "C"
+            values, indices = torch.cummax(x.raw, dim)
+            return x.like(values), x.like(indices)
+        ```
     """
 
     mask: Mask
     axes: Axes
     keys: Mask | None
 
-    def __new__(
-        cls, raw: Tensor, mask: Mask, axes: Axes, run: Run, keys: Mask | None = None
-    ) -> MaskedMap:
+    def __new__(cls, raw: Tensor, mask: Mask, axes: Axes, run: Run, keys: Mask | None = None) -> MaskedMap:
         """Pair values and mask."""
         _require_fit(raw, mask, axes, keys)
         self: MaskedMap = Carrier._around(cls, raw, run)
@@ -211,26 +216,29 @@ class MaskedMap(Activation):
         """Which cells a reduction over some dimensions counts (bool, broadcasts); None where it counts all."""
         words = [self.axes[dim] for dim in dims]
         there = None
-        if any(letters(word) not in ("C", "") and not paired([word]) for word in words) and not self.mask.full:
-            there = self.over(self.mask.kept)
+        if (
+            any(letters(word) not in ("C", "") and not paired([word]) for word in words)
+            and not self.mask.full
+        ):
+            there = self.over(self.mask.present)
         if self.keys is not None and paired(words) and not self.keys.full:
-            keys = self.over_keys(self.keys.kept)
+            keys = self.over_keys(self.keys.present)
             there = keys if there is None else there & keys
         return there
 
-    def behind(self, window: Geometry) -> Mask:
-        """The mask of what a windowed operation makes of this map."""
-        return self.mask.behind(window, self.run.propagation.policy)
+    def after(self, window: Geometry) -> Mask:
+        """The mask of the output of a windowed operation on this map."""
+        return self.mask.after(window, self.run.propagation.policy)
 
-    def uncover(self) -> None:
+    def unmask(self) -> None:
         """Let missing cells be ordinary cells that hold 0."""
         if not self.mask.full:
             zeroed = self.zeroed()
-            self.raw, self.mask, self.memory = zeroed, self.mask.uncovered(), Memory(self)
+            self.raw, self.mask, self.memory = zeroed, self.mask.unmasked(), Memory(self)
 
     def zeroed(self) -> Tensor:
         """The values, with 0 in missing cells."""
-        return self.raw if self.mask.full else torch.where(self.over(self.mask.kept), self.raw, 0)
+        return self.raw if self.mask.full else torch.where(self.over(self.mask.present), self.raw, 0)
 
 
 class MaskedVector(Activation):
@@ -265,7 +273,7 @@ class MaskedVector(Activation):
             operands: the other arguments of the call; with an index in front, where something is written.
         """
         source = next((a for a in operands if isinstance(a, MaskedMap)), None)
-        if source is None or torch.compiler.is_compiling():
+        if source is None or tracing():
             return
         if self.others():
             raise InplaceError(

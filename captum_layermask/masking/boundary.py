@@ -1,4 +1,4 @@
-"""What a window reads where it reaches into the hole: three answers, of which layer masking is the first."""
+"""What windows read where they reach into the missing region: neighbor padding, or one of its rivals."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ def partial(op: Op, cells: Tensor, mask: Mask, window: Geometry, rounds: int, li
         return op(_zeroed(cells, mask))
 
     def weights() -> tuple[Tensor, Tensor]:
-        read, there = window.sum(torch.ones_like(mask.kept)), window.sum(mask.kept)
+        read, there = window.sum(torch.ones_like(mask.present)), window.sum(mask.present)
         # In single precision at least: half precision ends at 65504, and counts to 2048.
         exact = torch.promote_types(cells.dtype, torch.float32)
         return there == read, (read.to(exact) / there.clamp(min=1)).to(cells.dtype)
 
-    whole, weight = mask.remember(("partial", window, cells.dtype), weights)
+    whole, weight = mask.memoize(("partial", window, cells.dtype), weights)
     bias = op(torch.zeros_like(cells[:1]))
     read = op(_zeroed(cells, mask))
     return torch.where(whole, read, (read - bias) * weight + bias)
 
 
 def _zeroed(cells: Tensor, mask: Mask) -> Tensor:
-    return cells if mask.full else torch.where(mask.kept, cells, 0)
+    return cells if mask.full else torch.where(mask.present, cells, 0)
 
 
-RIMS = {"neighbor": neighbor, "zero": zero, "partial": partial}
+BOUNDARIES = {"neighbor": neighbor, "zero": zero, "partial": partial}

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from captum_layermask.errors import InplaceError, MaskLostError
-from captum_layermask.masking.compiling import stand_in
+from captum_layermask.masking.compiling import stand_in, tracing
 from captum_layermask.masking.memory import Memory
 from captum_layermask.masking.run import Run
 from captum_layermask.masking.signatures import Function
@@ -30,7 +30,7 @@ class Carrier(Tensor):
 
     @staticmethod
     def _around(cls: type[Any], raw: Tensor, run: Run) -> Any:
-        if torch.compiler.is_compiling():
+        if tracing():
             carrier = stand_in(raw.device).as_subclass(cls)
         else:
             carrier = raw.detach().as_subclass(cls.guarded)
@@ -43,7 +43,7 @@ class Carrier(Tensor):
         """The values as a plain tensor, with 0 in missing cells."""
         return self.raw
 
-    def uncover(self) -> None:
+    def unmask(self) -> None:
         """Let missing cells be ordinary cells that hold 0, where there are any."""
 
     def twin(self) -> Carrier:
@@ -73,27 +73,27 @@ class Carrier(Tensor):
 
 
 class Guarded:
-    """What a carrier is outside ``torch.compile``, whose tracing calls nothing behind a carrier's back."""
+    """What a carrier is outside ``torch.compile``, whose tracing calls nothing unseen by its rules."""
 
     @classmethod
     def __torch_dispatch__(
         cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Refuse: code that does not ask ``__torch_function__`` would strip the mask."""
+        """Refuse: code that does not go through ``__torch_function__`` would strip the mask."""
         run = next(instances((args, kwargs), Carrier)).run
         if run.over:
             return func(*replaced(args, Carrier, lambda c: c.plain()), **(kwargs or {}))
         if func is torch.ops.aten.set_.default:
             return args[0]  # memory is given back early; nothing reads the tensor any more
         run.refusal = MaskLostError(
-            f"{func} in {run.whereabouts()} reached the values of a masked activation without asking "
-            "for its rule (scripted functions, torch.tensor(t), numpy conversions and vmap do); "
+            f"{func} in {run.whereabouts()} reached the values of a masked activation without going "
+            "through its rule (scripted functions, torch.tensor(t), numpy conversions and vmap do); "
             "use the plain PyTorch function there."
         )
         raise run.refusal
 
 
-def remembered(func: Function, result: Any, carriers: Sequence[Carrier]) -> Any:
+def tracked(func: Function, result: Any, carriers: Sequence[Carrier]) -> Any:
     """The result of an operation, once it is noted what was written and who shares memory."""
     if func in PERHAPS_A_VIEW and isinstance(result, Carrier):
         made = result if result is not carriers[0] else result.twin()

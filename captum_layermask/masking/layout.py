@@ -3,21 +3,20 @@
 A dimension is a word of letters, the outermost first: N images, H rows, W columns, h and w offsets inside
 blocks of rows and columns (H and W then count the blocks), n likewise views of an image, C anything without
 a position. ``("N", "C", "H", "W")`` is an image-like map, ``("N", "HW", "C")`` one of tokens, and
-``("N", "HWC3", "C")`` has three anchors at every position. Numbers stand behind letters whose size neither
+``("N", "HWC3", "C")`` has three anchors at every position. Numbers follow letters whose size neither
 the mask nor the dimension tells.
 """
 
 from __future__ import annotations
 
-import functools
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 
-T = TypeVar("T")
+from captum_layermask.masking.compiling import memoized
 
 Axes = tuple[str, ...]
 Factor = tuple[str, int]
@@ -30,18 +29,7 @@ KEYS = frozenset("YXyx")
 AS_KEYS, AS_POSITIONS = str.maketrans("HWhw", "YXyx"), str.maketrans("YXyx", "HWhw")
 
 
-def remembering(function: Callable[..., T]) -> Callable[..., T]:
-    """Remember answers, but not while ``torch.compile`` traces, which does not see through a cache."""
-    remembered = functools.lru_cache(maxsize=4096)(function)
-
-    @functools.wraps(function)
-    def answer(*args: Any) -> T:
-        return function(*args) if torch.compiler.is_compiling() else remembered(*args)
-
-    return answer
-
-
-@remembering
+@memoized
 def letters(axis: str) -> str:
     """The letters of a dimension, or of all of them joined, without the numbers."""
     return re.sub(r"\d", "", axis)
@@ -52,7 +40,7 @@ def positions(axes: Iterable[str]) -> set[str]:
     return set("".join(axes)) & POSITIONS
 
 
-@remembering
+@memoized
 def factors(axes: Axes, shape: tuple[int, ...], images: int, size: tuple[int, ...]) -> tuple[Dimension, ...]:
     """The letters of every dimension with their sizes.
 
@@ -90,7 +78,7 @@ def fits(axes: Axes, shape: Sequence[int], images: int, size: tuple[int, ...]) -
     return len(axes) == len(shape) and _sizes_fit(axes, tuple(shape), images, size)
 
 
-@remembering
+@memoized
 def _sizes_fit(axes: Axes, shape: tuple[int, ...], images: int, size: tuple[int, ...]) -> bool:
     dimensions = factors(axes, shape, images, size)
     named = [factor for dimension in dimensions for factor in dimension if factor[0] != "C"]
@@ -154,7 +142,7 @@ def regrouped(
             left = b == len(new) or (have < want and a < len(shape))
             a, b = (a + 1, b) if left else (a, b + 1)
         while a < len(shape) and shape[a] == 1 and new[b : b + 1] != (1,) and "N" in dict(old[a]):
-            a += 1  # one image behind channels counts as several would
+            a += 1  # one image after channels counts as several would
         if shape[i:a] == new[j:b]:
             result += old[i:a]
         else:
@@ -209,7 +197,7 @@ def _split(flat: list[Factor], new: Sequence[int], blocked: set[str]) -> list[tu
             length = 1
         result.append(tuple(taken) or (("C", 1),))
     if result:
-        result[-1] += tuple(flat)  # of one image each, behind channels
+        result[-1] += tuple(flat)  # of one image each, after channels
     return result
 
 

@@ -1,4 +1,4 @@
-"""A mask says of every cell of a map whether it is visible, missing or frame.
+"""A mask tells which cells of a map are visible, missing or frame.
 
 *Visible* cells hold evidence from the image, *missing* cells hold nothing, and *frame* cells are the
 constant padding that the model itself put around the map (``nn.ZeroPad2d``, ``F.pad``, "same" padding):
@@ -18,19 +18,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from captum_layermask.masking.compiling import tracing
 from captum_layermask.masking.windows import Geometry
 
 T = TypeVar("T")
 
-#: What is visible behind a window, and the anchor (see ``propagation``).
+#: From a mask and a window to the visible outputs and their anchor (see ``propagation``).
 Policy = Callable[["Mask", Geometry], tuple[Tensor, Tensor]]
 
 
 class Mask:
     """Which cells of a batch of maps are visible, missing or frame; it never changes.
 
-    Whatever is derived from a mask (the mask behind a window, a padding plan) is computed once and
-    remembered here, so it lives exactly as long as the mask does.
+    Whatever is derived from a mask (the mask of a window's output, a padding plan) is computed once and
+    memoized here, so it lives exactly as long as the mask does.
 
     Args:
         visible: bool, N×1×H×W.
@@ -43,6 +44,13 @@ class Mask:
             where row i is image i.
         grid: in the mask of a list of cells (rows, in one column) where a grid begins in it, and that grid's rows
             and columns; None where there is none, or it is no list.
+
+    Example:
+        ```python
+        mask = Mask(torch.rand(2, 1, 8, 8) > 0.5)  # two images of 8×8 cells
+        padded = mask.framed((1, 1, 1, 1))
+        padded.size, padded.present.sum() - mask.visible.sum()  # (10, 10), 72 cells of frame
+        ```
     """
 
     def __init__(
@@ -57,9 +65,7 @@ class Mask:
         grid: tuple[int, int, int] | None = None,
     ) -> None:
         self.visible = visible
-        self.frame = (
-            frame if frame is not None and (torch.compiler.is_compiling() or bool(frame.any())) else None
-        )
+        self.frame = frame if frame is not None and (tracing() or bool(frame.any())) else None
         self.full = full
         self.anchor = visible if anchor is None else anchor
         self.shares, self.images, self.grid = shares, images, grid
@@ -68,10 +74,8 @@ class Mask:
         self._grown_from: weakref.ref[Mask] | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """A copy has the cells, and derives anew what it is asked for."""
-        make = functools.partial(
-            Mask, full=self.full, shares=self.shares, images=self.images, grid=self.grid
-        )
+        """A copy has the cells, and derives the rest anew."""
+        make = functools.partial(Mask, full=self.full, shares=self.shares, images=self.images, grid=self.grid)
         return make, (self.visible, self.anchor, self.frame)
 
     @property
@@ -82,51 +86,51 @@ class Mask:
     @property
     def missing(self) -> Tensor:
         """bool, N×1×H×W."""
-        return self.remember("missing", lambda: ~self.kept)
+        return self.memoize("missing", lambda: ~self.present)
 
     @property
-    def kept(self) -> Tensor:
+    def present(self) -> Tensor:
         """Visible or frame: the cells whose values mean something (bool, N×1×H×W)."""
-        return self.remember("kept", lambda: self._with_frame(self.visible))
+        return self.memoize("present", lambda: self._with_frame(self.visible))
 
     @property
     def unanchored(self) -> Tensor:
         """Neither anchor nor frame (bool, N×1×H×W)."""
-        return self.remember("unanchored", lambda: ~self._with_frame(self.anchor))
+        return self.memoize("unanchored", lambda: ~self._with_frame(self.anchor))
 
     def _with_frame(self, cells: Tensor) -> Tensor:
         return cells if self.frame is None else cells | self.frame.to(cells.device)
 
-    def remember(self, key: Hashable, make: Callable[[], T]) -> T:
-        """What ``make`` returned when first asked for under this key."""
+    def memoize(self, key: Hashable, make: Callable[[], T]) -> T:
+        """What ``make`` returned when it was first called for this key."""
         if key not in self._memo:
             self._memo[key] = make()
         return self._memo[key]  # type: ignore[return-value]
 
-    def behind(self, window: Geometry, policy: Policy) -> Mask:
+    def after(self, window: Geometry, policy: Policy) -> Mask:
         """The mask of a windowed operation's output.
 
         A window that reads nothing but frame is frame (implicit padding counts as frame); which of the
-        others are visible is the policy's to say.
+        others are visible is decided by the policy.
         """
         if window.is_identity:
             return self
-        return self.remember((window, policy), lambda: self._behind(window, policy))
+        return self.memoize((window, policy), lambda: self._after(window, policy))
 
-    def _behind(self, window: Geometry, policy: Policy) -> Mask:
+    def _after(self, window: Geometry, policy: Policy) -> Mask:
         frameless = self.frame is None and window.always_reads(self.size)
-        frame = None if frameless else self._frame_behind(window.any)
+        frame = None if frameless else self._frame_after(window.any)
         mask = Mask(*policy(self, window), frame, full=self.full, images=self.images)
         if window.keeps_every_cell and self.frame is None:
             mask._grown_from = weakref.ref(self)
         return mask
 
-    def _frame_behind(self, any_of: Callable[[Tensor], Tensor]) -> Tensor:
+    def _frame_after(self, any_of: Callable[[Tensor], Tensor]) -> Tensor:
         return ~any_of(~self._frame_or_none().expand(-1, 1, *self.size))
 
     def gathered(self, any_of: Callable[[Tensor], Tensor]) -> Mask:
         """The mask of outputs that read several cells; ``any_of`` finds the outputs that read any of some."""
-        return Mask(*self._both(any_of), self._frame_behind(any_of), full=self.full, images=self.images)
+        return Mask(*self._both(any_of), self._frame_after(any_of), full=self.full, images=self.images)
 
     def averaged(self, dim: int) -> Mask:
         """The mask of a map averaged over its rows (2) or columns (3): it knows what each cell stands for."""
@@ -135,13 +139,13 @@ class Mask:
             mask = self.reduced(dim)
             if self.full and self.shares is None:
                 return mask
-            there = self.kept.double() if self.shares is None else self.shares * self.kept
+            there = self.present.double() if self.shares is None else self.shares * self.present
             shares = there.mean(dim, keepdim=True)
             return Mask(
                 mask.visible, mask.anchor, mask.frame, full=mask.full, shares=shares, images=mask.images
             )
 
-        return self.remember(("averaged", dim), average)
+        return self.memoize(("averaged", dim), average)
 
     def reduced(self, dim: int) -> Mask:
         """The mask of a map reduced over its rows (2) or columns (3): visible where any is, else frame.
@@ -154,7 +158,7 @@ class Mask:
             visible = self._both(lambda cells: cells.any(dim, keepdim=True))
             return Mask(*visible, frame, full=self.full, images=self.images)
 
-        return self.remember(("reduced", dim), reduce)
+        return self.memoize(("reduced", dim), reduce)
 
     def meet(self, other: Mask) -> Mask:
         """The mask of a sum, product or concatenation of two maps.
@@ -242,7 +246,7 @@ class Mask:
         if self.grid is None or cells != range(start, start + math.prod(size)):
             return None
         whole = slice(cells.start, cells.stop)
-        return self.remember("grid", lambda: self.moved(lambda c: c[:, :, whole].reshape(len(c), 1, *size)))
+        return self.memoize("grid", lambda: self.moved(lambda c: c[:, :, whole].reshape(len(c), 1, *size)))
 
     def of_rows(self, rows: Sequence[int]) -> Mask:
         """The mask of some rows of the batch, in any order and any number of times."""
@@ -290,8 +294,8 @@ class Mask:
         return Mask(visible, anchor, frame, full=self.full and part.full, images=tuple(images))
 
     def same_cells(self, other: Mask) -> bool:
-        """Whether the same cells are visible, anchor and frame; not asked while ``torch.compile`` traces."""
-        return not torch.compiler.is_compiling() and all(
+        """Whether the same cells are visible, anchor and frame; False while ``torch.compile`` traces."""
+        return not tracing() and all(
             torch.equal(*torch.broadcast_tensors(mine, theirs))
             for mine, theirs in (
                 (self.visible, other.visible),
@@ -300,11 +304,11 @@ class Mask:
             )
         )
 
-    def uncovered(self) -> Mask:
+    def unmasked(self) -> Mask:
         """The same frame, and everything else visible."""
         visible = (~self._frame_or_none()).to(self.visible.device).expand_as(self.visible)
-        return self.remember(
-            "uncovered", lambda: Mask(visible, frame=self.frame, full=True, images=self.images)
+        return self.memoize(
+            "unmasked", lambda: Mask(visible, frame=self.frame, full=True, images=self.images)
         )
 
     @staticmethod

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import copy
-from typing import Any, cast
+from typing import Any
 
-import torch
 from torch import nn
 
 from captum_layermask.masking.carrier import Carrier
+from captum_layermask.masking.compiling import untraced
+from captum_layermask.masking.module_trees import with_replaced
 from captum_layermask.masking.registry import MODULE_RULES
 from captum_layermask.masking.signatures import Function
 from captum_layermask.masking.trees import instances
@@ -25,11 +25,14 @@ class RuledModule(nn.Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The masked version of the module's forward."""
-        result = self._rule(*self._replaced, *args, **kwargs)
-        carrier = next(instances((args, kwargs), Carrier), None)
-        if carrier is not None and carrier.run.observe is not None:
-            (module,) = self._replaced
-            carrier.run.observe(carrier.run, type(module), self._rule.__name__, result)
+        (module,) = self._replaced
+        carriers = list(instances((args, kwargs), Carrier))
+        if not carriers:
+            return self._rule(module, *args, **kwargs)
+        run = carriers[0].run
+        result = run.apply(self._rule, (module, *args), kwargs, carriers)
+        if run.observe is not None:
+            run.observe(run, type(module), self._rule.__name__, result)
         return result
 
 
@@ -49,23 +52,21 @@ class LastMasked(nn.Module):
         return result
 
 
-@torch.compiler.disable
-def with_module_rules(model: nn.Module, until: str | None = None) -> nn.Module:
-    """The model itself where nothing is replaced, else a copy that shares everything else.
-
-    The copy has its own tree of modules and the model's own parameters and buffers.
+@untraced
+def with_module_rules(model: nn.Module, last: str | None = None) -> nn.Module:
+    """The model itself where nothing is replaced, else a copy (see ``with_replaced``).
 
     Args:
         model: the network.
-        until: the path of a module behind which there are no masks any more, or None.
+        last: the path of the last module that is masked, or None.
     """
-    if until is None and not any(map(_replaced, model.modules())):
+    if last is None and not any(map(_replaced, model.modules())):
         return model
-    twin = _copy(model, {})
-    if until is not None:
-        until = until.replace("_orig_mod.", "")
-        parent, _, name = until.rpartition(".")
-        twin.get_submodule(parent)._modules[name] = LastMasked(twin.get_submodule(until))
+    twin = with_replaced(model, _ruled)
+    if last is not None:
+        last = last.replace("_orig_mod.", "")
+        parent, _, name = last.rpartition(".")
+        twin.get_submodule(parent)._modules[name] = LastMasked(twin.get_submodule(last))
     return twin
 
 
@@ -77,18 +78,6 @@ def _is_compiled(module: nn.Module) -> bool:
     return "_orig_mod" in module._modules or vars(module).get("_compiled_call_impl") is not None
 
 
-def _copy(module: nn.Module, done: dict[int, nn.Module]) -> nn.Module:
-    if "_orig_mod" in module._modules:
-        return _copy(
-            cast(nn.Module, module._orig_mod), done
-        )  # a compiled module runs as what it was made from
-    if id(module) not in done:
-        if type(module) in MODULE_RULES:
-            done[id(module)] = RuledModule(module, MODULE_RULES[type(module)])
-        else:
-            done[id(module)] = twin = copy.copy(module)
-            vars(twin)["_modules"] = {  # a compiled module hands attributes on to the one it was made from
-                name: child if child is None else _copy(child, done)
-                for name, child in module._modules.items()
-            }
-    return done[id(module)]
+def _ruled(module: nn.Module) -> RuledModule | None:
+    rule = MODULE_RULES.get(type(module))
+    return None if rule is None else RuledModule(module, rule)

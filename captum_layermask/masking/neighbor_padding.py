@@ -1,4 +1,4 @@
-"""The rim of a hole is filled from its visible neighbours (the paper's Algorithm 1).
+"""Neighbor padding: the boundary of the missing region is filled from its visible neighbours (Algorithm 1).
 
 For a given mask the fill is linear: every cell of a ring around the visible cells is a weighted sum of its 8
 neighbours. So it is planned once per mask, as rows to read, weights and rows to write in an (N·H·W) × C
@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from captum_layermask.errors import NoRuleError
+from captum_layermask.masking.compiling import one_operation, tracing
 from captum_layermask.masking.mask import Mask
 from captum_layermask.masking.windows import Window
 
@@ -48,7 +49,7 @@ def neighbor_pad(cells: Tensor, mask: Mask, rounds: int) -> Tensor:
     n, c, h, w = cells.shape
     table = cells.permute(0, 2, 3, 1).reshape(-1, c).contiguous()
     in_place = not (torch.is_grad_enabled() and cells.requires_grad)
-    plan = mask.remember(("plan", rounds, cells.dtype), lambda: planned(mask, rounds, cells.dtype))
+    plan = mask.memoize(("plan", rounds, cells.dtype), lambda: planned(mask, rounds, cells.dtype))
     for ring in plan.rings:
         filled = F.embedding_bag(ring.sources, table, mode="sum", per_sample_weights=ring.weights())
         write = table.index_copy_ if in_place else table.index_copy
@@ -76,13 +77,13 @@ class Ring:
     weights_of_kinds: Tensor
 
     def weights(self) -> Tensor:
-        """What each source weighs, M×8; not kept, since it takes as much memory as all else together."""
+        """What each source weighs, M×8; not stored, since it takes as much memory as all else together."""
         return self.weights_of_kinds.index_select(0, self.kinds.int())
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a mask asks for.
+    """How the missing cells of a mask are filled.
 
     Attributes:
         rings: from the innermost outwards.
@@ -107,15 +108,14 @@ def _rings(mask: Mask, rounds: int, dtype: torch.dtype) -> tuple[list[Ring], Ten
     offsets, weights = _neighbourhoods(mask.size[1], dtype, mask.visible.device)
     if mask.visible.numel() < 2**31:
         offsets = offsets.int()
-    compiling = torch.compiler.is_compiling()
-    grow = torch.ops.captum_layermask.grow if compiling else _grow
+    grow = _grow_as_one if tracing() else _grow
     known = mask.visible
     made: list[Ring] = []
     while rounds > len(made):
         grown, around, known = grow(known, mask.missing, min(_RINGS_AT_ONCE, rounds - len(made)))
         counts = torch.stack([ring.count_nonzero() for ring in grown]).tolist()
         for ring, kinds, count in zip(grown, around, counts, strict=True):
-            if not compiling and not count:
+            if not tracing() and not count:
                 return made, known
             cells = torch.nonzero_static(ring.flatten(), size=count)[:, 0]
             kinds = kinds.flatten()[cells]
@@ -141,15 +141,9 @@ def _grow_on_paper(known: Tensor, missing: Tensor, rounds: int) -> tuple[list[Te
     return rings, [torch.empty_like(ring, dtype=torch.uint8) for ring in rings], torch.empty_like(known)
 
 
-# An operation that torch.compile does not take apart: its code for bytes is slower. Defined by hand, since
-# torch.library.custom_op does not read list[Tensor] in every supported version.
-_LIBRARY = torch.library.Library("captum_layermask", "FRAGMENT")
-_LIBRARY.define(
-    "grow(Tensor known, Tensor missing, int rounds) -> (Tensor[], Tensor[], Tensor)",
-    tags=(torch.Tag.pt2_compliant_tag,),
+_grow_as_one = one_operation(
+    "grow(Tensor known, Tensor missing, int rounds) -> (Tensor[], Tensor[], Tensor)", _grow, _grow_on_paper
 )
-_LIBRARY.impl("grow", _grow, "CompositeExplicitAutograd")
-torch.library.register_fake("captum_layermask::grow", _grow_on_paper, lib=_LIBRARY)
 
 
 def _known_neighbours(known: Tensor) -> Tensor:

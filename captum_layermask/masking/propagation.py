@@ -1,4 +1,4 @@
-"""How a mask travels through a window: which outputs are visible, and what is forgotten.
+"""Mask propagation through windows: which outputs are visible, and what a mask forgets.
 
 A policy sees masks only, never activations. It gives two sets of outputs: the *visible* ones, and the
 *anchor*, those of them that the mask did not grow by.
@@ -40,7 +40,7 @@ def anchored(mask: Mask, window: Geometry) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class Propagation:
-    """A policy, and how far from a visible cell the windows read that it keeps.
+    """A policy, and how far from a visible cell its visible windows read.
 
     Attributes:
         policy: from a mask and a window to the visible outputs and their anchor (bool, N×1×H'×W' each).

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -21,13 +21,19 @@ MODULE_RULES: dict[type[nn.Module], Function] = {}
 SPACES = (torch, torch.Tensor, F, torch.special, torch.linalg)
 
 
-def spellings(name: str) -> Iterator[Function]:
-    """Every function that PyTorch calls by this name: ``torch.relu``, ``Tensor.relu_``, ``F.relu`` …"""
-    for space in SPACES:
-        for spelling in (name, f"{name}_", f"__{name}__", f"__i{name}__", f"__r{name}__"):
-            function = getattr(space, spelling, None)
-            if callable(function):
-                yield function
+def spellings(name: str) -> list[Function]:
+    """Every function that PyTorch calls by this name: ``torch.relu``, ``Tensor.relu_``, ``F.relu`` …
+
+    Raises:
+        UnknownNameError: there is none. Names in this package are those that every supported version has.
+    """
+    words = (name, f"{name}_", f"__{name}__", f"__i{name}__", f"__r{name}__")
+    found = [getattr(space, word, None) for space in SPACES for word in words]
+    functions = [function for function in found if callable(function)]
+    if not functions:
+        known = {name.strip("_") for space in SPACES for name in dir(space)}
+        raise UnknownNameError("operation", name, sorted(known), "Give a name that PyTorch has.")
+    return functions
 
 
 def give_rule(rule: Rule, *targets: str | Function, replace: bool = False) -> None:
@@ -38,10 +44,7 @@ def give_rule(rule: Rule, *targets: str | Function, replace: bool = False) -> No
         InputError: a function has another rule already, and ``replace`` is False.
     """
     for target in targets:
-        functions = tuple(spellings(target)) if isinstance(target, str) else (target,)
-        if not functions:
-            known = {name.strip("_") for space in SPACES for name in dir(space)}
-            raise UnknownNameError("operation", str(target), sorted(known), "Give a name that PyTorch has.")
+        functions = spellings(target) if isinstance(target, str) else [target]
         for function in functions:
             if not replace and not _is_again(rule, RULES.get(function, rule)):
                 raise InputError(

@@ -35,7 +35,7 @@ _KINDS: dict[str, Callable[[Any], bool]] = {
 
 @dataclass(frozen=True)
 class Signature:
-    """One way to call a function.
+    """One form in which a function can be called.
 
     Attributes:
         names: of the arguments that may stand by position, in their order.
@@ -158,7 +158,7 @@ def bound(
 def argument(
     function: Function, args: tuple[Any, ...], kwargs: dict[str, Any], name: str, default: Any = None
 ) -> Any:
-    """What a bound call says of one argument, or its default."""
+    """One argument of a bound call, or its default."""
     for signature in SIGNATURES.get(function, ()):
         given = signature.bind(args, kwargs)
         if given is not None and (name in signature.names or name in signature.keywords):

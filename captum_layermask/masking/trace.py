@@ -25,11 +25,11 @@ class Step:
         rule: name of the rule that ran it, or "as usual" once the activation had no positions left.
         shape: of its first output.
         visible: share of visible cells in the output's mask (over the batch), None without positions.
-        padded: whether the rim of the hole was filled from its neighbours.
-        output: a copy of the first output with 0 in missing cells, where outputs were asked for.
-        mask: which cells of the output are visible (bool, N×1×H×W), where outputs were asked for.
-        known: which values of the output belong to cells that are not missing, laid out so that it broadcasts
-            against the output (bool): the mask of anchors, tokens or channels-last maps.
+        padded: whether missing cells were filled from their neighbours.
+        output: a copy of the first output with 0 in missing cells, where outputs were requested.
+        mask: which cells of the output are visible (bool, N×1×H×W), where outputs were requested.
+        present: which values of the output belong to cells that are not missing, laid out so that it
+            broadcasts against the output (bool): the mask of anchors, tokens or channels-last maps.
     """
 
     module: str
@@ -40,11 +40,19 @@ class Step:
     padded: bool
     output: Tensor | None = field(default=None, repr=False)
     mask: Tensor | None = field(default=None, repr=False)
-    known: Tensor | None = field(default=None, repr=False)
+    present: Tensor | None = field(default=None, repr=False)
 
 
 class Trace(Sequence[Step]):
-    """The steps of one masked forward in the order they ran; ``print`` it to see them as a table."""
+    """The steps of one masked forward in the order they ran; ``print`` it to see them as a table.
+
+    Example:
+        ```python
+        trace = LayerMaskedForward(model).trace(image, mask=mask)
+        print(trace)
+        vanishing = [step.module for step in trace if step.visible == 0]
+        ```
+    """
 
     def __init__(self, outputs: bool = False) -> None:
         self._steps: list[Step] = []
@@ -55,15 +63,15 @@ class Trace(Sequence[Step]):
         carrier = next(instances(result, Carrier), None)
         if carrier is None:
             return
-        output = mask = known = visible = None
+        output = mask = present = visible = None
         if isinstance(carrier, MaskedMap):
             visible = float(carrier.mask.visible.float().mean())
             if self._outputs:
-                mask, known = carrier.mask.visible, carrier.over(carrier.mask.kept)
+                mask, present = carrier.mask.visible, carrier.over(carrier.mask.present)
         if self._outputs:
             output = (carrier.zeroed() if isinstance(carrier, MaskedMap) else carrier.raw).detach().clone()
         name, shape = function_name(function), tuple(carrier.raw.shape)
-        self._steps.append(Step(run.here(), name, rule, shape, visible, run.padded, output, mask, known))
+        self._steps.append(Step(run.here(), name, rule, shape, visible, run.padded, output, mask, present))
 
     @overload
     def __getitem__(self, index: int) -> Step: ...

@@ -5,9 +5,9 @@ from __future__ import annotations
 import inspect
 import re
 
-import torch
 from torch import Tensor
 
+from captum_layermask.masking.compiling import constant
 from captum_layermask.masking.registry import SPACES, spellings
 from captum_layermask.masking.signatures import Function
 
@@ -34,7 +34,7 @@ VALUELESS = _all(
     "size dim ndimension numel nelement element_size is_contiguous stride storage_offset "
     "get_device is_floating_point is_complex is_signed is_same_size len is_inference result_type can_cast "
     "register_hook retain_grad"
-) | {getattr(Tensor, name).__get__ for name in _PROPERTIES.split() if hasattr(Tensor, name)}
+) | {getattr(Tensor, name).__get__ for name in _PROPERTIES.split()}
 """They tell what a tensor is, or see its gradient, and not what is in it."""
 
 METHODS = {f.__get__: f for f in (getattr(Tensor, name) for name in dir(Tensor)) if inspect.isfunction(f)}
@@ -55,7 +55,7 @@ ITSELF = _all(
 _WRITING = {getattr(space, name) for space in SPACES for name in dir(space) if _IN_PLACE.fullmatch(name)}
 
 
-@torch.compiler.assume_constant_result
+@constant
 def writes(function: Function) -> bool:
     """Whether a function changes its first operand."""
     return function in _WRITING

@@ -21,9 +21,15 @@ class Window:
         kernel: cells the window reads along each axis.
         stride: steps between windows.
         before: cells of implicit padding in front of the first row and column.
-        after: cells of implicit padding behind the last row and column.
+        after: cells of implicit padding after the last row and column.
         dilation: distance between the cells that a window reads.
         ceil_mode: as in ``torch.nn.MaxPool2d``.
+
+    Example:
+        ```python
+        window = Window(kernel=(3, 3), stride=(2, 2), before=(1, 1), after=(1, 1))
+        window.any(torch.ones(1, 1, 8, 8, dtype=torch.bool)).shape  # torch.Size([1, 1, 4, 4])
+        ```
     """
 
     kernel: tuple[int, int]
@@ -128,7 +134,7 @@ class Window:
         """Which windows own at least one of the given cells (bool, … × H × W → … × H' × W').
 
         A window owns as many cells as it steps over, those in its middle; the first and the last window own
-        what lies in front of and behind these, as far as they reach. So every cell that is read has an owner.
+        what lies before and after these, as far as they reach. So every cell that is read has an owner.
         At stride 1 and with an odd kernel it is the window whose centre the cell is.
         """
         for axis, dim in enumerate((-2, -1)):
@@ -149,9 +155,9 @@ class Window:
 
 def _between(cells: Tensor, dim: int, start: int, stop: int) -> Tensor:
     """The cells from start to stop along an axis, 0 where there are none."""
-    ahead, behind = max(-start, 0), max(stop - cells.shape[dim], 0)
-    if ahead or behind:
-        cells = F.pad(cells, (0, 0) * (-1 - dim) + (ahead, behind))
+    ahead, beyond = max(-start, 0), max(stop - cells.shape[dim], 0)
+    if ahead or beyond:
+        cells = F.pad(cells, (0, 0) * (-1 - dim) + (ahead, beyond))
     return cells.narrow(dim, start + ahead, stop - start)
 
 
@@ -171,7 +177,7 @@ def _joined_taps(
 
 
 Runs = tuple[tuple[int, int], ...]
-"""For every output along an axis, the first cell that it reads and the one behind the last."""
+"""For every output along an axis, the first cell that it reads and the one after the last."""
 
 _LINES_AT_ONCE = 256
 
@@ -258,8 +264,8 @@ def runs_read(op: Callable[[Tensor], Tensor], shape: tuple[int, int], axis: int,
         maps = lines.unsqueeze(3 - axis).expand(1, -1, *shape).contiguous()
         weights.append(op(maps)[0].select(2 - axis, 0))
     reads = (torch.cat(weights) != 0).byte()
-    first, behind = reads.argmax(0), size - reads.flip(0).argmax(0)
-    return tuple(zip(first.tolist(), behind.tolist(), strict=True))
+    first, stop = reads.argmax(0), size - reads.flip(0).argmax(0)
+    return tuple(zip(first.tolist(), stop.tolist(), strict=True))
 
 
 @dataclass(frozen=True)
@@ -268,7 +274,7 @@ class Transposed:
 
     Args:
         window: that of the convolution it transposes.
-        output_padding: rows and columns added behind.
+        output_padding: rows and columns added at the end.
     """
 
     window: Window

@@ -28,11 +28,10 @@ _MOST_COLUMNS = 6
 
 
 def plot_comparison(comparison: Comparison, *, width: float | None = None) -> Figure:
-    """Draw a comparison as a grid: a row for each class, the image and then a column for each way.
+    """Draw a comparison as a grid: a row for each class, the image and then a column for each removal.
 
-    All cells share one colour scale, symmetric around 0. The segments (for occlusion, squares) that were
-    removed and kept for the table are outlined, and the probabilities of the class without and with them
-    alone are below.
+    All cells share one colour scale, symmetric around 0. The strongest segments (for occlusion, squares) are
+    outlined, and the probabilities of the class with them removed and with them alone are below.
 
     Args:
         comparison: what to draw.
@@ -45,6 +44,12 @@ def plot_comparison(comparison: Comparison, *, width: float | None = None) -> Fi
 
     Raises:
         InputError: there is no room for a cell of 1.5 inches.
+
+    Example:
+        ```python
+        figure = plot_comparison(compare(model, pixels, segments, class_names=names, colors=colors))
+        save_figure(figure, "comparison.png")
+        ```
 
     Source: Fig. 8 of Balasubramanian & Feizi.
     """
@@ -126,8 +131,8 @@ def _draw_row(panel: Axes, row: Row, norm: Normalize, letters: int) -> None:
 
 
 def _label_below(row: Row, letters: int) -> str:
-    removed, kept = f"removed {row.removed.probability:.2f},", f"kept {row.kept.probability:.2f}"
-    return f"{removed} {kept}" if len(f"{removed} {kept}") <= letters else f"{removed}\n{kept}"
+    removed, alone = f"removed {row.removed.probability:.2f},", f"alone {row.alone.probability:.2f}"
+    return f"{removed} {alone}" if len(f"{removed} {alone}") <= letters else f"{removed}\n{alone}"
 
 
 def _column_title(row: Row, letters: int) -> str:
@@ -140,7 +145,7 @@ def _heading(comparison: Comparison, letters: int) -> str:
     method, _ = METHODS[row.explanation.method]
     return textwrap.fill(
         f"Explained by {method}. Outlined: the {len(row.strongest)} {row.explanation.region_name} that speak "
-        "most for the class. Below: its probability with them removed, and with only them kept.",
+        "most for the class. Below: its probability with them removed, and with them alone.",
         letters,
     )
 

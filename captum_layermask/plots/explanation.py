@@ -71,6 +71,12 @@ def plot_explanation(explanation: Explanation, removal: str | None = None) -> Fi
 
     Returns:
         A figure that no global state refers to; save it with ``save_figure``.
+
+    Example:
+        ```python
+        explanation = explain(forward, pixels, segments, class_names=names)
+        save_figure(plot_explanation(explanation, removal="layer masking"), "explanation.png")
+        ```
     """
     image = explanation.pixels[0].permute(1, 2, 0).cpu().numpy()
     regions = explanation.regions()[0, 0].cpu().numpy()

@@ -1,4 +1,4 @@
-"""A figure is written to a file that says how it was made, and takes the place of nothing else."""
+"""A figure is written to a file that tells how it was made, and takes the place of nothing else."""
 
 from __future__ import annotations
 
@@ -82,10 +82,15 @@ def save_figure(figure: Figure, path: str | Path, about: Mapping[str, str] | Non
     Args:
         figure: what to write, at 120 dots per inch.
         path: a file in a folder that is there; an older file is replaced.
-        about: how the figure was made, name → value; it is kept in the file's metadata.
+        about: how the figure was made, name → value; it is written into the file's metadata.
 
     Raises:
         InputError: the file cannot be written.
+
+    Example:
+        ```python
+        save_figure(figure, "explanation.png", {"Model": "resnet50", "Seed": "0"})
+        ```
     """
     check_figure_path(path)
     path = Path(path)
@@ -101,7 +106,7 @@ def save_figure(figure: Figure, path: str | Path, about: Mapping[str, str] | Non
 
 
 def figure_metadata(about: Mapping[str, str]) -> dict[str, str]:
-    """The metadata of a PNG file, text by keyword: ``Software``, and what ``about`` says."""
+    """The metadata of a PNG file, text by keyword: ``Software``, and the content of ``about``."""
     return {"Software": _software(), **_printable(about)}
 
 

@@ -8,13 +8,14 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 import torch.nn.functional as F
+from matplotlib import rcParams
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from captum_layermask.errors import InputError, UnknownNameError
+from captum_layermask.errors import InputError, require_known
 from captum_layermask.masking.mask import Mask
 from captum_layermask.masking.neighbor_padding import neighbor_pad
 from captum_layermask.plots.explanation import Picture
@@ -26,14 +27,15 @@ from captum_layermask.removals.registry import REMOVALS, make_forward
 
 __all__ = ["plot_activations", "plot_neighbor_padding"]
 
-_CELL = 2.5
+_CELL = 2.5  # inches
+_LETTERS_PER_CELL = 24  # of a title, in the default size
 
 
 @torch.no_grad()
 def plot_neighbor_padding(image: Tensor, mask: Tensor, rounds: Sequence[int] = (0, 4, 8, 16)) -> Figure:
-    """Draw neighbor padding growing into a hole, one panel for each number of rounds.
+    """Draw neighbor padding growing into a missing region, one panel for each number of rounds.
 
-    A line marks the edge of the hole; what no round has reached yet is hatched.
+    A line marks the boundary of the region; what no round has reached yet is hatched.
 
     Args:
         image: float 1×3×H×W in [0, 1].
@@ -46,6 +48,13 @@ def plot_neighbor_padding(image: Tensor, mask: Tensor, rounds: Sequence[int] = (
     Raises:
         InputError: not one RGB image in [0, 1], a mask that does not fit, no or a negative number of rounds.
 
+    Example:
+        ```python
+        visible = torch.ones(224, 224)
+        visible[80:144, 80:144] = 0
+        figure = plot_neighbor_padding(pixels, visible, rounds=(0, 8, 32))
+        ```
+
     Source: Fig. 3 of Balasubramanian & Feizi.
     """
     visible = _visible(image, mask)
@@ -56,7 +65,7 @@ def plot_neighbor_padding(image: Tensor, mask: Tensor, rounds: Sequence[int] = (
         filled = neighbor_pad(torch.where(visible, image, 0), Mask(visible), count)
         reached = F.max_pool2d(visible.to(image), 2 * count + 1, stride=1, padding=count) > 0
         _show(panel, torch.cat([filled, reached.to(filled)], 1)[0].permute(1, 2, 0))
-        _draw_edge(panel, visible[0, 0].cpu().numpy())
+        _draw_boundary(panel, visible[0, 0].cpu().numpy())
         panel.set_title(f"{count} round{'' if count == 1 else 's'}")
     return panels[0, 0].figure
 
@@ -72,43 +81,48 @@ def plot_activations(
     removals: Sequence[str] = ("grey", "layer", "layer-zero"),
     channels: int | Sequence[int] = 4,
 ) -> Figure:
-    """Draw what a layer answers to an image with a hole, under several ways to remove pixels.
+    """Draw the activation of a layer for an image with missing pixels, under several removals.
 
-    A row for each channel, with a colour scale of its own; the first column shows the intact image's
-    activation. What layer masking calls missing is hatched. The model is left as it was.
+    A row for each channel, with a colour scale of its own; the column after the image shows the activation
+    for the original image. Cells that are missing in layer masking are hatched. The model is left as it was.
 
     Args:
         model: N×3×H×W → anything, in eval mode; it normalises inside.
         image: float 1×3×H×W in [0, 1].
         mask: bool or 0/1 (1 = visible), 1×1×H×W, 1×H×W or H×W.
         layer: path of a module of the model whose output is a map, N×C×h×w.
-        colors: the scale of the images, ``Colors(mean, std, normalized=False)``; paints need it.
+        colors: the scale of the images, ``Colors(mean, std, normalized=False)``; colours and noise need it.
         removals: keys of ``REMOVALS``.
-        channels: which ones, or how many of those that vary most over the intact image.
+        channels: which ones, or how many of those that vary most over the original image.
 
     Returns:
         A figure that no global state refers to; save it with ``save_figure``.
 
     Raises:
-        UnknownNameError: the model has no such module, or there is no such way.
-        InputError: an image, mask or channels that do not fit, or a module that answers with no map.
+        UnknownNameError: the model has no such module, or there is no such removal.
+        InputError: an image, mask or channels that do not fit, or a module that returns no map.
+
+    Example:
+        ```python
+        figure = plot_activations(resnet, pixels, visible, "layer1", removals=("layer", "layer-zero"))
+        ```
 
     Source: Fig. 2 of Balasubramanian & Feizi.
     """
     visible = _visible(image, mask)
     modules = [name for name, _ in model.named_modules() if name]
-    if layer not in modules:
-        raise UnknownNameError("module", layer, modules, "Give the path of a module of the model.")
+    require_known("module", layer, modules, "Give the path of a module of the model.")
     forwards = {removal: make_forward(removal, model, colors=colors, reference=image) for removal in removals}
-    intact = _plain_activation(model, model, layer, image)
+    original = _plain_activation(model, model, layer, image)
     maps = [_activation(forward, layer, image, visible) for forward in forwards.values()]
-    indices = _chosen(channels, intact)
-    titles = ["image", "intact", *(REMOVALS[removal].title for removal in removals)]
+    indices = _chosen(channels, original)
+    letters = round(_LETTERS_PER_CELL * 10 / rcParams["font.size"])
+    titles = ["image", "original image", *(REMOVALS[removal].title for removal in removals)]
     panels = _panels(len(indices), len(titles), image)
     for panel, title in zip(panels[0], titles, strict=True):
-        panel.set_title(textwrap.fill(title, 24))
+        panel.set_title(textwrap.fill(title, letters))
     for line, index in zip(panels, indices, strict=True):
-        shown = [intact[0, index], *(values[0, index] for values in maps)]
+        shown = [original[0, index], *(values[0, index] for values in maps)]
         finite = torch.cat([values[values.isfinite()] for values in shown])
         norm = Normalize(float(finite.min()), float(finite.max()))
         _show(line[0], torch.cat([image, visible.to(image)], 1)[0].permute(1, 2, 0))
@@ -119,7 +133,7 @@ def plot_activations(
 
 
 def _activation(forward: RemovalForward, layer: str, image: Tensor, visible: Tensor) -> Tensor:
-    """What the layer answers, 1×C×h×w, NaN where it is missing."""
+    """What the layer returns, 1×C×h×w, NaN where it is missing."""
     if not isinstance(forward, LayerMaskedForward):
         return _plain_activation(forward.model, forward, layer, image, mask=visible)
     inside = [
@@ -135,13 +149,13 @@ def _activation(forward: RemovalForward, layer: str, image: Tensor, visible: Ten
 def _plain_activation(
     model: nn.Module, forward: nn.Module, layer: str, image: Tensor, **options: Tensor
 ) -> Tensor:
-    """What the layer of the model answers while the forward runs, 1×C×h×w."""
+    """What the layer of the model returns while the forward runs, 1×C×h×w."""
     outputs = []
 
-    def keep(module: nn.Module, args: object, output: object) -> None:
+    def note(module: nn.Module, args: object, output: object) -> None:
         outputs.append(output.clone() if isinstance(output, Tensor) else output)
 
-    hook = model.get_submodule(layer).register_forward_hook(keep)
+    hook = model.get_submodule(layer).register_forward_hook(note)
     try:
         forward(image, **options)
     finally:
@@ -153,17 +167,17 @@ def _plain_activation(
 
 def _no_map(layer: str) -> InputError:
     return InputError(
-        f"module {layer!r} answers with no map of channels × rows × columns; give a layer before the pooling."
+        f"module {layer!r} returns no map of channels × rows × columns; give a layer before the pooling."
     )
 
 
-def _chosen(channels: int | Sequence[int], intact: Tensor) -> list[int]:
-    count = intact.shape[1]
+def _chosen(channels: int | Sequence[int], original: Tensor) -> list[int]:
+    count = original.shape[1]
     wanted = range(channels) if isinstance(channels, int) else channels
     if not wanted or not all(0 <= index < count for index in wanted):
         raise InputError(f"channels is {channels!r}; this layer has {count}, from 0 to {count - 1}.")
     if isinstance(channels, int):
-        return intact[0].flatten(1).var(1).topk(channels).indices.tolist()
+        return original[0].flatten(1).var(1).topk(channels).indices.tolist()
     return list(channels)
 
 
@@ -183,7 +197,7 @@ def _panels(lines: int, columns: int, image: Tensor) -> np.ndarray:
     return panels
 
 
-def _draw_edge(panel: Axes, visible: np.ndarray) -> None:
+def _draw_boundary(panel: Axes, visible: np.ndarray) -> None:
     """Draw a line between visible and missing pixels; it covers none of them."""
     below, right = np.diff(visible, axis=0).nonzero(), np.diff(visible, axis=1).nonzero()
     lines = [((x - 0.5, y + 0.5), (x + 0.5, y + 0.5)) for y, x in zip(*below, strict=True)]
@@ -192,7 +206,7 @@ def _draw_edge(panel: Axes, visible: np.ndarray) -> None:
 
 
 def _show(panel: Axes, values: Tensor, norm: Normalize | None = None) -> None:
-    """Draw values, with hatching behind what is NaN or transparent."""
+    """Draw values, with hatching where they are NaN or transparent."""
     panel.patch.set(facecolor="#dddddd", edgecolor="#aaaaaa", hatch="////")
     panel.imshow(values.cpu().numpy(), norm=norm)
     panel.set_xticks([])

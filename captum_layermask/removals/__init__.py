@@ -1,4 +1,4 @@
-"""Ways to remove pixels: a forward removes what is ``MISSING``, and predicts; a file for each family."""
+"""Removals: a forward removes what is ``MISSING``, and predicts; a file for each family."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""Which of Captum's methods is asking a forward, read from the call stack: the arguments do not tell."""
+"""Which of Captum's methods calls a forward, read from the call stack: the arguments do not tell."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _warned: WeakSet[Any] = WeakSet()
 
 @dataclass(frozen=True)
 class Perturbing:
-    """A method that is hiding parts of images.
+    """A method that is removing parts of images.
 
     Attributes:
         name: of its class.
@@ -40,7 +40,7 @@ def perturbing() -> Perturbing | None:
     found = None
     for method, values in _attributions():
         attr = sys.modules["captum.attr"]
-        if isinstance(method, attr.LayerAttribution):  # hides what a layer says, not pixels
+        if isinstance(method, attr.LayerAttribution):  # removes parts of a layer's output, not pixels
             found = None
         elif isinstance(method, attr.PerturbationAttribution):
             tensors = [leaf for leaf in pytree.tree_leaves(values.get("inputs")) if isinstance(leaf, Tensor)]
@@ -79,7 +79,7 @@ def note_samples() -> None:
 
 
 def warn_if_few(samples: int, segments: int) -> bool:
-    """Warn, and say so, if a model of so many segments is fitted to fewer than twice as many samples."""
+    """Warn, and return True, if a model of so many segments is fitted to fewer than twice as many samples."""
     few = samples < 2 * segments
     if few:
         warnings.warn(

@@ -23,6 +23,12 @@ class Colors:
 
     Raises:
         InputError: lengths differ, a mean is outside [0, 1], or a standard deviation is not positive.
+
+    Example:
+        ```python
+        colors = Colors(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))  # ImageNet's
+        grey = make_forward("grey", model, colors=colors)
+        ```
     """
 
     mean: Sequence[float]

@@ -1,4 +1,4 @@
-"""The other way to remove pixels: paint over them, and run the network on the picture."""
+"""Removal by filling: something takes the place of missing pixels, and the network runs on that picture."""
 
 from __future__ import annotations
 
@@ -14,11 +14,26 @@ from captum_layermask.removals.base import RemovalForward
 
 
 class FilledForward(RemovalForward):
-    """Base of the ways that put something in the place of missing pixels; a subclass says what."""
+    """Base of the removals that put something in the place of missing pixels; a subclass defines what.
+
+    Args:
+        model: the network.
+
+    Raises:
+        InputError: the model is no ``nn.Module``.
+
+    Example:
+        ```python
+        class VisibleMeanForward(FilledForward):
+            def fill(self, image, mask):
+                count = mask.visible.sum((2, 3), keepdim=True).clamp(min=1)
+                return image.sum((2, 3), keepdim=True) / count
+        ```
+    """
 
     @abstractmethod
     def fill(self, image: Tensor, mask: Mask) -> Tensor:
-        """What to see in missing pixels.
+        """The values of missing pixels.
 
         Args:
             image: N×C×H×W, floating point, 0 in every missing pixel.
@@ -29,7 +44,7 @@ class FilledForward(RemovalForward):
         """
 
     def predict(self, image: Tensor, mask: Mask, call: Call) -> Any:
-        """Answer for the picture with its holes filled (see ``RemovalForward.predict``)."""
+        """Predict for the picture with its missing pixels filled (see ``RemovalForward.predict``)."""
         return call(self.model, self.filled(image, mask))
 
     def filled(self, image: Tensor, mask: Mask) -> Tensor:

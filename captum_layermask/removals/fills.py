@@ -1,4 +1,4 @@
-"""Paints that know the hole and the visible pixels alone: a colour, noise, what is near."""
+"""Fills that depend on the mask and the visible pixels alone: a colour, noise, what is near."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from captum_layermask.errors import InputError, UnknownNameError
+from captum_layermask.errors import InputError, require_known
 from captum_layermask.masking.mask import Mask
 from captum_layermask.masking.neighbor_padding import neighbor_pad
 from captum_layermask.removals.blurring import gaussian_blur
@@ -31,21 +31,31 @@ class ColorFilledForward(FilledForward):
 
     Args:
         model: the network.
-        color: one number in [0, 1] for every channel; None takes the mean colour of the model's
-            preprocessing (grey), which is 0 after normalisation.
+        color: one number in [0, 1] for each channel, or one for all of them; None takes the mean colour of
+            the model's preprocessing (grey), which is 0 after normalisation.
         colors: the scale of the images.
 
     Raises:
         InputError: a colour with another number of channels or outside [0, 1], or no ``colors``.
+
+    Example:
+        ```python
+        pink = ColorFilledForward(model, (1, 0.4, 0.7), Colors(mean, std))
+        logits = pink(image, mask=visible)
+        ```
 
     Source: the baselines grey-out (``None``) and black-out of Balasubramanian & Feizi, §4.
     """
 
     values: Tensor
 
-    def __init__(self, model: nn.Module, color: Sequence[float] | None, colors: Colors | None) -> None:
+    def __init__(
+        self, model: nn.Module, color: float | Sequence[float] | None, colors: Colors | None
+    ) -> None:
         super().__init__(model)
         colors = _need_colors(colors)
+        if isinstance(color, (int, float)):
+            color = [color] * len(colors.mean)
         self.register_buffer("values", colors.values(colors.mean if color is None else color))
 
     def fill(self, image: Tensor, mask: Mask) -> Tensor:
@@ -59,7 +69,7 @@ class ColorFilledForward(FilledForward):
 
 
 class NoiseFilledForward(FilledForward):
-    """Missing pixels get noise, the same in every call, so that one mask gives one answer.
+    """Missing pixels get noise, the same in every call, so that one mask gives one prediction.
 
     Args:
         model: the network.
@@ -71,12 +81,17 @@ class NoiseFilledForward(FilledForward):
     Raises:
         UnknownNameError: there is no such noise.
         InputError: no ``colors``.
+
+    Example:
+        ```python
+        forward = NoiseFilledForward(model, "uniform", Colors(mean, std), seed=1)
+        logits = forward(image, mask=visible)
+        ```
     """
 
     def __init__(self, model: nn.Module, noise: str, colors: Colors | None, seed: int = 0) -> None:
         super().__init__(model)
-        if noise not in NOISES:
-            raise UnknownNameError("noise", noise, NOISES, f"Use one of {', '.join(NOISES)}.")
+        require_known("noise", noise, NOISES)
         self.noise = noise
         self.colors = _need_colors(colors)
         self.seed = seed
@@ -93,13 +108,18 @@ class NoiseFilledForward(FilledForward):
 
 
 class NeighborFilledForward(FilledForward):
-    """Missing pixels are filled from their neighbours, ring by ring until the hole is closed.
+    """Missing pixels are filled from their neighbours, ring by ring until none is missing.
 
     This is layer masking's padding (Algorithm 1) of the picture alone; the network then runs as usual.
     A wholly missing image is 0.
 
     Args:
         model: the network.
+
+    Example:
+        ```python
+        logits = NeighborFilledForward(model)(image, mask=visible)
+        ```
     """
 
     def fill(self, image: Tensor, mask: Mask) -> Tensor:
@@ -119,6 +139,11 @@ class VisibleBlurredForward(FilledForward):
 
     Raises:
         InputError: ``sigma`` is not positive.
+
+    Example:
+        ```python
+        logits = VisibleBlurredForward(model, sigma=5.0)(image, mask=visible)
+        ```
     """
 
     def __init__(self, model: nn.Module, sigma: float = 10.0) -> None:

@@ -1,4 +1,4 @@
-"""Missing pixels painted by interpolation: OpenCV's inpainting, and the noisy linear imputation of ROAD."""
+"""Missing pixels filled by interpolation: OpenCV's inpainting, and the noisy linear imputation of ROAD."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from captum_layermask.errors import InputError, MissingPackageError, UnknownNameError
+from captum_layermask.errors import InputError, MissingPackageError, require_known
 from captum_layermask.masking.mask import Mask
 from captum_layermask.removals.filled import FilledForward
 
@@ -32,8 +32,8 @@ class InterpolatedForward(FilledForward):
     """
 
     @abstractmethod
-    def paint(self, picture: Array, visible: Array) -> Array:
-        """Paint the missing pixels of one image.
+    def interpolated(self, picture: Array, visible: Array) -> Array:
+        """Fill the missing pixels of one image.
 
         Args:
             picture: C×H×W, float64, 0 in every missing pixel.
@@ -44,29 +44,29 @@ class InterpolatedForward(FilledForward):
         """
 
     def fill(self, image: Tensor, mask: Mask) -> Tensor:
-        """What is painted, in the number type and on the device of the image (see ``FilledForward.fill``)."""
+        """The interpolation, in the type and on the device of the image (see ``FilledForward.fill``)."""
         pictures = image.detach().double().cpu().numpy()
-        painted = np.zeros_like(pictures)
-        for fill, picture, visible in zip(painted, pictures, mask.visible[:, 0].cpu().numpy(), strict=True):
+        fills = np.zeros_like(pictures)
+        for fill, picture, visible in zip(fills, pictures, mask.visible[:, 0].cpu().numpy(), strict=True):
             if visible.any() and not visible.all():
-                fill[:] = self.paint(picture, visible)
-        return torch.from_numpy(painted).to(image)
+                fill[:] = self.interpolated(picture, visible)
+        return torch.from_numpy(fills).to(image)
 
 
 class InpaintedForward(InterpolatedForward):
-    """Paints missing pixels with OpenCV's inpainting, as shap's image masker does with 0…255 images.
+    """Missing pixels are filled by OpenCV's inpainting, as shap's image masker does with 0…255 images.
 
     OpenCV's float inpainting depends on the units (Telea's adds up to √2 to every pixel, whatever the range),
     so it is run on 8 bits: in each channel the range of the visible pixels is scaled to 0…255, rounded,
     inpainted and scaled back. The fill is thus one of 256 levels between the least and the greatest visible
     value, and the same ones whatever the units or the normalisation. OpenCV also reads some of the pixels
-    that it is to replace; here they hold the mean of the visible ones, so nothing hidden leaks (with shap's
-    masker some does). An image without a visible pixel is 0 (shap: the mean of the hidden image).
+    that it is to replace; here they hold the mean of the visible ones, so no missing pixel leaks (with shap's
+    masker some do). An image without a visible pixel is 0 (shap: the mean of the original image).
 
     No gradient flows through the fill.
 
     Args:
-        model: the network whose prediction is asked.
+        model: the network whose prediction is wanted.
         method: "telea" (A. Telea, 2004, "An Image Inpainting Technique Based on the Fast Marching Method") or
             "navier-stokes" (after M. Bertalmio et al., 2001, "Navier-Stokes, Fluid Dynamics, and Image and
             Video Inpainting").
@@ -76,34 +76,38 @@ class InpaintedForward(InterpolatedForward):
         MissingPackageError: OpenCV is not installed.
         UnknownNameError: another method.
         InputError: a radius out of range; when called, also an image of a single row or column (there
-            OpenCV reads beyond its memory), and what ``RemovalForward.forward`` says.
+            OpenCV reads beyond its memory), and the errors of ``RemovalForward.forward``.
+
+    Example:
+        ```python
+        logits = InpaintedForward(model, "navier-stokes", radius=5)(image, mask=visible)
+        ```
     """
 
     def __init__(self, model: nn.Module, method: str = "telea", radius: float = 3) -> None:
         super().__init__(model)
         _opencv()
-        if method not in OPENCV_FLAGS:
-            raise UnknownNameError("inpainting method", method, OPENCV_FLAGS)
+        require_known("inpainting method", method, OPENCV_FLAGS)
         if not 1 <= radius <= LARGEST_RADIUS:
             raise InputError(f"the radius must be 1 to {LARGEST_RADIUS} pixels, not {radius}.")
         self.method = method
         self.radius = radius
 
-    def paint(self, picture: Array, visible: Array) -> Array:
-        """Inpaint one image, channel by channel (see ``InterpolatedForward.paint``)."""
+    def interpolated(self, picture: Array, visible: Array) -> Array:
+        """Inpaint one image, channel by channel (see ``InterpolatedForward.interpolated``)."""
         if min(visible.shape) < 2:
             raise InputError("OpenCV cannot inpaint an image of a single row or column.")
-        return np.stack([self._paint_channel(channel, visible) for channel in picture])
+        return np.stack([self._inpainted(channel, visible) for channel in picture])
 
-    def _paint_channel(self, channel: Array, visible: Array) -> Array:
+    def _inpainted(self, channel: Array, visible: Array) -> Array:
         cv2 = _opencv()
         colors = channel[visible]
         low, span = colors.min(), np.ptp(colors) or 1.0
         unit = (np.where(visible, channel, colors.mean()) - low) / span
         levels = np.rint(255 * unit).astype(np.uint8)
         flag = getattr(cv2, OPENCV_FLAGS[self.method])
-        painted = cv2.inpaint(levels, (~visible).astype(np.uint8), self.radius, flag)
-        return low + span * (painted / 255)
+        inpainted = cv2.inpaint(levels, (~visible).astype(np.uint8), self.radius, flag)
+        return low + span * (inpainted / 255)
 
 
 def _opencv() -> ModuleType:
@@ -117,7 +121,7 @@ def _opencv() -> ModuleType:
 
 
 class ImputedForward(InterpolatedForward):
-    """Paints missing pixels by the noisy linear imputation of ROAD.
+    """Missing pixels are filled by the noisy linear imputation of ROAD.
 
     Every missing pixel is the weighted mean of its eight neighbours, 1/6 for the four direct and 1/12 for the
     four diagonal ones, visible or missing; beyond the image's border there is no neighbour, and the weights
@@ -133,13 +137,19 @@ class ImputedForward(InterpolatedForward):
     No gradient flows through the fill.
 
     Args:
-        model: the network whose prediction is asked.
+        model: the network whose prediction is wanted.
         noise: standard deviation of the noise, in the units of the images that the forward is given; the
             default is that of the authors' code.
         seed: of the noise.
 
     Raises:
-        InputError: a noise that is negative or not finite; when called, what ``RemovalForward.forward`` says.
+        InputError: a noise that is negative or not finite; when called, the errors of
+            ``RemovalForward.forward``.
+
+    Example:
+        ```python
+        logits = ImputedForward(model, noise=0.0)(image, mask=visible)
+        ```
     """
 
     def __init__(self, model: nn.Module, noise: float = 0.01, seed: int = 0) -> None:
@@ -149,13 +159,13 @@ class ImputedForward(InterpolatedForward):
         self.noise = noise
         self.seed = seed
 
-    def paint(self, picture: Array, visible: Array) -> Array:
-        """Impute one image, all channels at once (see ``InterpolatedForward.paint``)."""
+    def interpolated(self, picture: Array, visible: Array) -> Array:
+        """Impute one image, all channels at once (see ``InterpolatedForward.interpolated``)."""
         impute = _imputation(visible.tobytes(), *visible.shape)
         generator = torch.Generator().manual_seed(self.seed)
-        painted = self.noise * torch.randn(picture.shape, generator=generator, dtype=torch.double).numpy()
-        painted[:, ~visible] += impute(picture[:, visible].T).T
-        return painted
+        fill = self.noise * torch.randn(picture.shape, generator=generator, dtype=torch.double).numpy()
+        fill[:, ~visible] += impute(picture[:, visible].T).T
+        return fill
 
 
 @lru_cache(maxsize=1)

@@ -22,9 +22,17 @@ from captum_layermask.errors import (
     VanishedWarning,
 )
 from captum_layermask.masking.activation import MaskedMap
-from captum_layermask.masking.boundary import RIMS
+from captum_layermask.masking.boundary import BOUNDARIES
 from captum_layermask.masking.carrier import Carrier
-from captum_layermask.masking.compiling import refusal, require_numbers, while_tracing
+from captum_layermask.masking.compiling import (
+    counts_in_graphs,
+    refusal,
+    require_numbers,
+    tracing,
+    untraced,
+    untraced_itself,
+    while_tracing,
+)
 from captum_layermask.masking.layout import NCHW
 from captum_layermask.masking.mask import Mask
 from captum_layermask.masking.module_rules import with_module_rules
@@ -41,21 +49,21 @@ CONCAT = ("intersection", "union")
 class LayerMaskedForward(RemovalForward):
     """A CNN that looks at the visible pixels alone (layer masking, Balasubramanian & Feizi).
 
-    Every activation of the model travels with a mask; a layer that looks at neighbours first fills the
-    rim of the hole from its visible neighbours, and nothing behind the mask is ever read. The model runs
+    Every activation of the model carries a mask; a layer that looks at neighbours first fills the boundary
+    of the missing region from its visible neighbours, and no missing cell is ever read. The model runs
     unmodified. Use it as Captum's ``forward_func`` with ``baselines=MISSING``.
 
     Args:
         model: a convolutional network in eval mode. Preprocessing that works on single pixels (scaling,
             mean and standard deviation) belongs inside it, as in ``nn.Sequential(normalize, model)``:
             outside, it would turn MISSING into an ordinary dark pixel.
-        propagation: which cells are visible behind a convolution or a pool: ``"anchored"``, as in the paper
-            while maps keep their size, and where a map shrinks, what its mask had grown by is forgotten; or
-            ``"paper"``, every cell whose window has a visible cell (docs/propagation.md).
+        propagation: which cells of the output of a convolution or a pool are visible: ``"anchored"``, as in
+            the paper while maps keep their size, and where a map shrinks, what its mask had grown by is
+            forgotten; or ``"paper"``, every cell whose window has a visible cell (docs/propagation.md).
         concat: which cells of concatenated maps are visible: ``"intersection"``, where all of them are, as
             for a sum; or ``"union"``, where any of them is, each map being 0 where it is missing itself.
-        padding: what windows read in the hole: ``"neighbor"``, layer masking; or for comparison ``"zero"``
-            (the paper's ablation, Table 3) or ``"partial"`` (partial convolution, Liu et al. 2018).
+        padding: what windows read in the missing region: ``"neighbor"``, layer masking; or for comparison
+            ``"zero"`` (the paper's ablation, Table 3) or ``"partial"`` (partial convolution, Liu et al.).
         until: the path of the last module that is masked, such as ``"layer2"``, or the number of operations
             that slide a window (convolutions, pools) that are; from there on the plain network runs, with 0
             in what is missing (Table 3). None masks all of it.
@@ -75,10 +83,10 @@ class LayerMaskedForward(RemovalForward):
 
     A call returns what the model returns, with plain tensors; a map in it holds 0 in missing cells. Besides
     the errors of ``RemovalForward.forward`` it raises ``NoRuleError``, where the model uses an operation that
-    has no masked version, and ``MaskLostError``, where an output, or an operation on the way, no longer knows
-    which cells are missing.
+    has no masked version, and ``MaskLostError``, where an output, or an operation inside the model, no longer
+    knows which cells are missing.
 
-    Source: §3 of Balasubramanian & Feizi; ``docs/semantics.md`` says what goes beyond it.
+    Source: §3 of Balasubramanian & Feizi; ``docs/semantics.md`` lists what goes beyond it.
     """
 
     def __init__(
@@ -97,7 +105,7 @@ class LayerMaskedForward(RemovalForward):
         for option, value, known in (
             ("propagation", propagation, tuple(PROPAGATIONS)),
             ("concat", concat, CONCAT),
-            ("padding", padding, tuple(RIMS)),
+            ("padding", padding, tuple(BOUNDARIES)),
         ):
             if value not in known:
                 raise UnknownNameError(option, value, known, f"Use one of {', '.join(known)}.")
@@ -122,9 +130,9 @@ class LayerMaskedForward(RemovalForward):
         super().__setstate__(state)
         self._last = threading.local()
 
-    @torch.compiler.disable(recursive=False)
+    @untraced_itself
     def predict(self, image: Tensor, mask: Mask, call: Call) -> Any:
-        """Answer from the visible pixels alone (see ``RemovalForward.predict``)."""
+        """Predict from the visible pixels alone (see ``RemovalForward.predict``)."""
         n = len(image)
         if self.max_batch is None or n <= self.max_batch:
             return self._whole(image, mask, call)
@@ -138,7 +146,7 @@ class LayerMaskedForward(RemovalForward):
         self._note_vanished(mask.visible, torch.cat(arrived))
         return whole
 
-    @torch.compiler.disable
+    @untraced
     def _split(
         self, args: Sequence[Any], kwargs: Mapping[str, Any], mask: Tensor | None
     ) -> tuple[Tensor, Mask, Call]:
@@ -148,29 +156,29 @@ class LayerMaskedForward(RemovalForward):
     def _observed(self, x: Tensor, extra: Any, mask: Tensor | None, observe: Observer | None) -> Any:
         return self._whole(*self._split((x, *extra), {}, mask), observe)
 
-    @torch.compiler.disable(recursive=False)
+    @untraced_itself
     def _whole(self, image: Tensor, mask: Mask, call: Call, observe: Observer | None = None) -> Any:
         result, arrived = self._run(image, mask, call, observe)
         self._note_vanished(mask.visible, arrived)
         return result
 
-    @torch.compiler.disable(recursive=False)
+    @untraced_itself
     def _run(
         self, image: Tensor, mask: Mask, call: Call, observe: Observer | None = None
     ) -> tuple[Any, Tensor]:
-        """The answer, and for which samples a visible pixel arrived at it (bool, N)."""
-        path, windows = (self.until, -1) if not isinstance(self.until, int) else (None, self.until)
-        model = with_module_rules(self.model, path)
+        """The output, and for which samples a visible pixel reached it (bool, N)."""
+        module, windows = (None, self.until) if isinstance(self.until, int) else (self.until, None)
+        model = with_module_rules(self.model, module)
         run = Run(
             model,
             observe,
             propagation=PROPAGATIONS[self.propagation],
             concat=self.concat,
             padding=self.padding,
-            windows_left=windows,
+            masked_windows=windows,
         )
         try:
-            with torch._dynamo.config.patch(capture_scalar_outputs=True):  # torch.compile: sizes of rings
+            with counts_in_graphs():
                 result, arrived, compiled = _through(model, image, mask.visible, mask.full, call, run)
         except MaskLostError as error:
             if observe is None:
@@ -221,21 +229,21 @@ class LayerMaskedForward(RemovalForward):
 
     @property
     def vanished(self) -> Tensor | None:
-        """Which samples of this thread's last call had visible pixels but lost them all on the way.
+        """Which samples of this thread's last call had visible pixels but lost them all inside the network.
 
-        Bool, N; None before the first call and after one that failed. Their prediction is the head's answer
-        to "no evidence".
+        Bool, N; None before the first call and after one that failed. Their prediction is that of the
+        head without evidence.
         """
         return getattr(self._last, "vanished", None)
 
-    @torch.compiler.disable
+    @untraced
     def _note_vanished(self, visible: Tensor, arrived: Tensor) -> None:
         vanished = visible.flatten(1).any(1) & ~arrived
         if not self._warned_vanished and bool(vanished.any()):
             self._warned_vanished = True
             warnings.warn(
                 "a sample had visible pixels, but none reached the head of the network, so its prediction "
-                "is the one for an empty image; forward.vanished tells which (this is said once).",
+                "is the one for an empty image; forward.vanished tells which (warned once).",
                 VanishedWarning,
                 stacklevel=3,
             )
@@ -245,7 +253,7 @@ class LayerMaskedForward(RemovalForward):
 def _through(
     model: nn.Module, image: Tensor, visible: Tensor, full: bool, call: Call, run: Run
 ) -> tuple[Any, Tensor, bool]:
-    """The answer to the visible pixels, for which samples any arrived (bool, N), and if this is compiled.
+    """The output for the visible pixels, for which samples any reached it (bool, N), and if this is compiled.
 
     What ``torch.compile`` makes one graph of: nothing but plain tensors goes in or comes out.
     """
@@ -259,7 +267,7 @@ def _through(
         sources += [carrier.mask] if isinstance(carrier, MaskedMap) else carrier.sources  # type: ignore[attr-defined]
     if not sources:
         everywhere = torch.ones(len(image), dtype=torch.bool, device=image.device)
-        return result, everywhere, torch.compiler.is_compiling()
+        return result, everywhere, tracing()
     arrived = torch.zeros(len(image), dtype=torch.bool, device=image.device)
     for mask in dict.fromkeys(sources):
         rows = mask.visible.flatten(1).any(1)
@@ -267,7 +275,7 @@ def _through(
             bits = [[images >> i & 1 for images in mask.images] for i in range(len(image))]
             rows = (torch.tensor(bits, dtype=torch.bool, device=image.device) & rows).any(1)
         arrived = arrived | rows
-    return result, arrived, torch.compiler.is_compiling()
+    return result, arrived, tracing()
 
 
 def _plain(tensor: Tensor, carriers: list[Carrier]) -> Tensor:

@@ -13,7 +13,7 @@ MISSING = 2.0**-24
 """The value of a pixel that was removed, in every channel; exact in every floating-point type.
 
 Use it where Captum takes ``baselines`` or lime takes ``hide_color``. Being nearly 0 it leaves Captum's
-default similarity kernel for LIME as it is for a grey baseline.
+default similarity kernel for LIME as it is for a grey baseline: ``image[..., 8:16, 8:16] = MISSING``.
 """
 
 

@@ -1,15 +1,15 @@
-"""The ways to remove pixels, by name."""
+"""The removals, by name."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from torch import Tensor, nn
 
-from captum_layermask.errors import UnknownNameError
+from captum_layermask.errors import require_known
 from captum_layermask.removals.base import RemovalForward
 from captum_layermask.removals.colors import Colors
 from captum_layermask.removals.fills import (
@@ -26,13 +26,18 @@ from captum_layermask.removals.token_dropping import TokenDroppedForward
 
 @dataclass(frozen=True)
 class Setting:
-    """What a way of removing pixels may need to know.
+    """What a removal may need to know besides the model.
 
     Attributes:
         colors: the scale of the images, for colours and noise.
-        reference: the intact image, 1×C×H×W, for ways that leak.
+        reference: the original image, 1×C×H×W, for removals that leak.
         segments: LongTensor 1×1×H×W, for the mean of a segment.
         seed: of noise.
+
+    Example:
+        ```python
+        forward = REMOVALS["blur"].make(model, Setting(reference=image))
+        ```
     """
 
     colors: Colors | None = None
@@ -43,76 +48,71 @@ class Setting:
 
 @dataclass(frozen=True)
 class Removal:
-    """One way to remove pixels.
+    """A way to remove pixels: a class of forwards, with options, under a title.
 
     Attributes:
         title: for tables and figures.
-        make: builds its forward from a model and a setting.
-        leaks: whether what it puts in the hole is mixed from the hidden pixels.
+        forward: a subclass of ``RemovalForward``.
+        options: keyword arguments for it.
+
+    Example:
+        ```python
+        REMOVALS["pink"] = Removal("pink", ColorFilledForward, {"color": (1, 0.4, 0.7)})
+        forward = make_forward("pink", model, colors=colors)
+        ```
     """
 
     title: str
-    make: Callable[[nn.Module, Setting], RemovalForward]
-    leaks: bool = False
+    forward: type[RemovalForward]
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def leaks(self) -> bool:
+        """Whether what the model is given depends on the missing pixels (``RemovalForward.leaks``)."""
+        return self.forward.leaks
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """The fields of a ``Setting`` that the forward takes, as parameters of their names."""
+        taken = inspect.signature(self.forward).parameters.keys() - self.options.keys()
+        return frozenset(taken & {one.name for one in fields(Setting)})
+
+    def make(self, model: nn.Module, setting: Setting) -> RemovalForward:
+        """The forward of a model.
+
+        Args:
+            model: the network.
+            setting: what is known besides; of this the forward is given what it takes.
+
+        Raises:
+            InputError: it needs something that was not given, or cannot work with this model.
+        """
+        return self.forward(model, **self.options, **{name: getattr(setting, name) for name in self.needs})
 
 
-def _of_model(
-    kind: Callable[..., RemovalForward], model: nn.Module, setting: Setting, **options: Any
-) -> RemovalForward:
-    """A way that needs the model alone."""
-    return kind(model, **options)
+_PAPER: dict[str, Any] = {"propagation": "paper"}
 
-
-def _colored(brightness: float | None, model: nn.Module, setting: Setting) -> RemovalForward:
-    channels = 0 if setting.colors is None else len(setting.colors.mean)
-    color = None if brightness is None else [brightness] * channels
-    return ColorFilledForward(model, color, setting.colors)
-
-
-def _noisy(noise: str, model: nn.Module, setting: Setting) -> RemovalForward:
-    return NoiseFilledForward(model, noise, setting.colors, setting.seed)
-
-
-def _blurred(model: nn.Module, setting: Setting) -> RemovalForward:
-    return BlurredForward(model, setting.reference)
-
-
-def _averaged(model: nn.Module, setting: Setting) -> RemovalForward:
-    return SegmentMeanForward(model, setting.reference, setting.segments)
-
-
-def _imputed(model: nn.Module, setting: Setting) -> RemovalForward:
-    return ImputedForward(model, seed=setting.seed)
-
-
-_masked = partial(_of_model, LayerMaskedForward)
-
-# Functions of the module, and no lambdas: these can be pickled, and so sent to another process.
 REMOVALS: dict[str, Removal] = {
-    "layer": Removal("layer masking", _masked),
-    "layer-paper": Removal("layer masking, paper's masks", partial(_masked, propagation="paper")),
-    "grey": Removal("grey", partial(_colored, None)),
-    "black": Removal("black", partial(_colored, 0)),
-    "white": Removal("white", partial(_colored, 1)),
-    "uniform-noise": Removal("uniform noise", partial(_noisy, "uniform")),
-    "gaussian-noise": Removal("Gaussian noise", partial(_noisy, "gaussian")),
-    "neighbor": Removal("neighbour fill", partial(_of_model, NeighborFilledForward)),
-    "visible-blur": Removal("blur of the visible", partial(_of_model, VisibleBlurredForward)),
-    "blur": Removal("blur", _blurred, leaks=True),
-    "segment-mean": Removal("segment mean", _averaged, leaks=True),
-    "telea": Removal("Telea inpainting", partial(_of_model, InpaintedForward, method="telea")),
-    "navier-stokes": Removal(
-        "Navier–Stokes inpainting", partial(_of_model, InpaintedForward, method="navier-stokes")
-    ),
-    "road": Removal("noisy linear imputation", _imputed),
-    "layer-zero": Removal(
-        "layer masking, zero padding", partial(_masked, propagation="paper", padding="zero")
-    ),
-    "layer-first": Removal("layer masking, first layer only", partial(_masked, propagation="paper", until=1)),
-    "partial-conv": Removal("partial convolution", partial(_masked, propagation="paper", padding="partial")),
-    "drop-tokens": Removal("token dropping", partial(_of_model, TokenDroppedForward)),
+    "layer": Removal("layer masking", LayerMaskedForward),
+    "layer-paper": Removal("layer masking, paper's masks", LayerMaskedForward, _PAPER),
+    "grey": Removal("grey", ColorFilledForward, {"color": None}),
+    "black": Removal("black", ColorFilledForward, {"color": 0.0}),
+    "white": Removal("white", ColorFilledForward, {"color": 1.0}),
+    "uniform-noise": Removal("uniform noise", NoiseFilledForward, {"noise": "uniform"}),
+    "gaussian-noise": Removal("Gaussian noise", NoiseFilledForward, {"noise": "gaussian"}),
+    "neighbor": Removal("neighbour fill", NeighborFilledForward),
+    "visible-blur": Removal("blur of the visible", VisibleBlurredForward),
+    "blur": Removal("blur", BlurredForward),
+    "segment-mean": Removal("segment mean", SegmentMeanForward),
+    "telea": Removal("Telea inpainting", InpaintedForward, {"method": "telea"}),
+    "navier-stokes": Removal("Navier–Stokes inpainting", InpaintedForward, {"method": "navier-stokes"}),
+    "road": Removal("noisy linear imputation", ImputedForward),
+    "layer-zero": Removal("layer masking, zero padding", LayerMaskedForward, {**_PAPER, "padding": "zero"}),
+    "layer-first": Removal("layer masking, first layer only", LayerMaskedForward, {**_PAPER, "until": 1}),
+    "partial-conv": Removal("partial convolution", LayerMaskedForward, {**_PAPER, "padding": "partial"}),
+    "drop-tokens": Removal("token dropping", TokenDroppedForward),
 }
-"""Name → way. Add your own: ``REMOVALS["zap"] = Removal("zapping", lambda model, s: Zapped(model))``."""
+"""Name → removal. Add your own: ``REMOVALS["zap"] = Removal("zapping", ZappedForward)``."""
 
 
 def make_forward(
@@ -124,13 +124,13 @@ def make_forward(
     segments: Tensor | None = None,
     seed: int = 0,
 ) -> RemovalForward:
-    """The forward that removes pixels in the named way.
+    """The forward of a removal that is given by its name.
 
     Args:
         name: a key of ``REMOVALS``.
         model: the network.
         colors: the scale of the images; colours and noise need it.
-        reference: the intact image, 1×C×H×W; ways that leak need it.
+        reference: the original image, 1×C×H×W; removals that leak need it.
         segments: LongTensor 1×1×H×W; the mean of a segment needs them.
         seed: of noise.
 
@@ -138,9 +138,14 @@ def make_forward(
         The forward; all of them have the call of ``RemovalForward.forward``.
 
     Raises:
-        UnknownNameError: there is no such way; near matches are offered.
-        InputError: the way needs something that was not given, or cannot work with this model.
+        UnknownNameError: there is no such removal; near matches are offered.
+        InputError: the removal needs something that was not given, or cannot work with this model.
+
+    Example:
+        ```python
+        for name in ("layer", "grey"):
+            print(name, make_forward(name, model, colors=colors)(image, mask=visible).softmax(1).max())
+        ```
     """
-    if name not in REMOVALS:
-        raise UnknownNameError("way of removing", name, REMOVALS, f"Give one of {', '.join(REMOVALS)}.")
+    require_known("removal", name, REMOVALS)
     return REMOVALS[name].make(model, Setting(colors, reference, segments, seed))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 
 from captum_layermask.errors import InputError
 from captum_layermask.masking.mask import Mask
+from captum_layermask.masking.module_trees import with_replaced
 from captum_layermask.removals.arguments import Call
 from captum_layermask.removals.base import RemovalForward
 
@@ -51,15 +51,15 @@ class TokenDroppedForward(RemovalForward):
     network runs on the tokens that remain. Class, distillation and register tokens always remain. Pooling
     over patches pools those that remain; where none does, the pooled feature is 0.
 
-    A patch that is partly visible is kept, and each of its missing pixels holds, per channel, the mean of its
+    A patch that is partly visible remains, and each of its missing pixels holds, per channel, the mean of its
     visible ones: that needs no colour from outside and is the same picture whether the image is normalised
     before this forward or inside the model. (The paper removes whole patches; its code drops a patch that
     misses any pixel.)
 
-    The transformer may sit anywhere in the model, behind modules that keep every pixel where it is (a
-    normalisation, say; not a resize, a crop or a flip). Samples that keep equally many tokens run together:
-    a batch takes as many passes as it has different numbers. The model is not changed, and calls may run in
-    several threads.
+    The transformer may sit anywhere in the model, after modules that leave every pixel where it is (a
+    normalisation, say; not a resize, a crop or a flip). Samples of which equally many tokens remain run
+    together: a batch takes as many passes as it has different numbers. The model is not changed, and calls
+    may run in several threads. What is compiled runs uncompiled.
 
     Args:
         model: holds one vision transformer: torchvision's ``vit_*`` or a timm ``VisionTransformer`` (ViT,
@@ -70,6 +70,12 @@ class TokenDroppedForward(RemovalForward):
             class overrides how tokens are made. When called with missing pixels: the image was resized,
             cropped or batched anew before it reached the transformer; the model does not call the transformer
             exactly once, as a whole and with an image only; or this does not return one vector per image.
+
+    Example:
+        ```python
+        forward = TokenDroppedForward(vit_b_16(weights="DEFAULT").eval())
+        logits = forward(image, mask=visible)
+        ```
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -77,21 +83,18 @@ class TokenDroppedForward(RemovalForward):
         _tokenizer_in(model)
 
     def predict(self, image: Tensor, mask: Mask, call: Call) -> Any:
-        """Answer without the tokens of missing patches (see ``RemovalForward.predict``)."""
+        """Predict without the tokens of missing patches (see ``RemovalForward.predict``)."""
         if mask.full:
             return call(self.model, image)
         dropping = _TokenDropping(_tokenizer_in(self.model), mask.visible)
-        twin = self.model
-        for path, module in self.model.named_modules(remove_duplicate=False):
-            if module is dropping.transformer:
-                twin = _with_submodule(twin, path, dropping)
-        answer = call(twin, image)
+        twin = with_replaced(self.model, lambda module: dropping if module is dropping.transformer else None)
+        output = call(twin, image)
         if not dropping.was_called:
             raise InputError(
-                "no token was dropped, because the model went past its vision transformer; a compiled model "
-                "does that: give the one that is not compiled."
+                "no token was dropped, because the model does not call the vision transformer that is its "
+                "submodule; it may hold another reference to it, which no copy of the model can replace."
             )
-        return answer
+        return output
 
 
 @dataclass(frozen=True)
@@ -123,15 +126,16 @@ class _Tokenizer:
         spread = mean.repeat_interleave(rows, 2).repeat_interleave(columns, 3)
         return torch.where(visible, image, spread[..., : image.shape[2], : image.shape[3]])
 
-    def with_tokens_of(self, kept: Tensor) -> nn.Module:
+    def with_tokens_of(self, remaining: Tensor) -> nn.Module:
         """A copy of the transformer that drops tokens.
 
         Args:
-            kept: the patches that remain, bool, N×P, equally many in each row.
+            remaining: the patches whose tokens remain, bool, N×P, equally many in each row.
         """
-        dropping = nn.Sequential(_Drop(kept), self.transformer.get_submodule(self.path))
-        twin = _with_submodule(self.transformer, self.path, dropping)
-        if self._pools_only_patches and not kept.any():
+        handed = self.transformer.get_submodule(self.path)
+        dropping = nn.Sequential(_Drop(remaining), handed)
+        twin = with_replaced(self.transformer, lambda module: dropping if module is handed else None)
+        if self._pools_only_patches and not remaining.any():
             vars(twin)["pool"] = _zero_feature
         return twin
 
@@ -169,16 +173,16 @@ class _TokenDropping(nn.Module):
         """What the transformer returns for each image without the tokens of its missing patches (N×K)."""
         self._check_call(image, (*options, *more_options.values()))
         image = self.tokenizer.completed(image, self.visible)
-        kept = self.tokenizer.visible_patches(self.visible)
-        counts = kept.sum(1)
+        remaining = self.tokenizer.visible_patches(self.visible)
+        counts = remaining.sum(1)
         groups = [(counts == count).nonzero()[:, 0] for count in counts.unique()]
-        answers = [self.tokenizer.with_tokens_of(kept[group])(image[group]) for group in groups]
-        if any(not isinstance(answer, Tensor) or answer.dim() != 2 for answer in answers):
+        outputs = [self.tokenizer.with_tokens_of(remaining[group])(image[group]) for group in groups]
+        if any(not isinstance(output, Tensor) or output.dim() != 2 for output in outputs):
             raise InputError(
                 "the vision transformer must return one vector per image, not tokens or several outputs; "
                 "give it a pooling ('token' or 'avg') and call model.eval()."
             )
-        return torch.cat(answers)[torch.cat(groups).argsort()]
+        return torch.cat(outputs)[torch.cat(groups).argsort()]
 
     def _check_call(self, image: Tensor, options: tuple[Any, ...]) -> None:
         found, expected = tuple(image[:, :1].shape), tuple(self.visible.shape)
@@ -204,33 +208,19 @@ class _TokenDropping(nn.Module):
 class _Drop(nn.Module):
     """Drops the tokens of missing patches, and never those that stand for no patch."""
 
-    def __init__(self, kept: Tensor) -> None:
+    def __init__(self, remaining: Tensor) -> None:
         super().__init__()
-        self.kept = kept
+        self.remaining = remaining
 
     def forward(self, tokens: Tensor) -> Tensor:
         """N×T×D → N×T'×D."""
-        kept = F.pad(self.kept, (tokens.shape[1] - self.kept.shape[1], 0), value=True)
-        return tokens[kept].view(len(kept), int(kept[0].sum()), tokens.shape[2])
+        remaining = F.pad(self.remaining, (tokens.shape[1] - self.remaining.shape[1], 0), value=True)
+        return tokens[remaining].view(len(remaining), int(remaining[0].sum()), tokens.shape[2])
 
 
 def _zero_feature(tokens: Tensor) -> Tensor:
     """The pool of no patch (N×T×D → N×D)."""
     return tokens.new_zeros(tokens.shape[0], tokens.shape[2])
-
-
-def _with_submodule(module: nn.Module, path: str, new: nn.Module) -> nn.Module:
-    """A copy of the module with another submodule at a path ("" is itself); it shares everything else."""
-    if not path:
-        return new
-    name, _, rest = path.partition(".")
-    twin = copy.copy(module)
-    # not ``twin._modules = …``: a compiled module hands that on to the original
-    vars(twin)["_modules"] = {
-        **module._modules,
-        name: _with_submodule(module.get_submodule(name), rest, new),
-    }
-    return twin
 
 
 def _tokenizer_in(model: nn.Module) -> _Tokenizer:

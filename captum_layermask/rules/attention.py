@@ -14,7 +14,6 @@ from captum_layermask.masking.activation import MaskedMap, MaskedVector, laid_ou
 from captum_layermask.masking.layout import AS_KEYS, positions
 from captum_layermask.masking.mask import Mask
 from captum_layermask.masking.registry import rule_for
-from captum_layermask.rules.pointwise import stretched
 
 
 def paired_product(words: Sequence[str], result: str, maps: Sequence[MaskedMap]) -> MaskedMap | None:
@@ -31,7 +30,9 @@ def paired_product(words: Sequence[str], result: str, maps: Sequence[MaskedMap])
     for weights, values in ((0, 1), (1, 0)):
         if maps[weights].keys is not None:
             return _weighted(words[weights], words[values], result, maps[weights], maps[values])
-    a, b = ({x: axis for x, axis in zip(word, m.axes, strict=True)} for word, m in zip(words, maps, strict=True))
+    a, b = (
+        {x: axis for x, axis in zip(word, m.axes, strict=True)} for word, m in zip(words, maps, strict=True)
+    )
     alone = [
         [x for x in result if x in own and x not in other and positions([own[x]])]
         for own, other in ((a, b), (b, a))
@@ -59,10 +60,12 @@ def _weighted(word: str, other: str, result: str, scores: MaskedMap, values: Mas
         return None
     weights = scores.raw
     if not scores.keys.full:
-        weights = torch.where(scores.over_keys(scores.keys.kept), weights, 0)
+        weights = torch.where(scores.over_keys(scores.keys.present), weights, 0)
     raw = torch.einsum(f"{word},{other}->{result}", weights, values.zeroed())
     axes = tuple(own.get(x, "C") if own.get(x, "C") != "C" else "C" for x in result)
-    axes = tuple(a if a != "C" or x not in theirs or x in own else theirs[x] for a, x in zip(axes, result, strict=True))
+    axes = tuple(
+        a if a != "C" or x not in theirs or x in own else theirs[x] for a, x in zip(axes, result, strict=True)
+    )
     return MaskedMap(raw, attended(scores.mask, scores.keys), axes, scores.run)
 
 
@@ -79,10 +82,15 @@ def attended(mask: Mask, keys: Mask) -> Mask:
         frame = mask.frame.to(mask.visible.device)
         found = frame & keys.visible.flatten(1).any(1)[:, None, None, None]
         return Mask(
-            mask.visible | found, mask.anchor | found, mask.frame, full=mask.full, images=mask.images, grid=mask.grid
+            mask.visible | found,
+            mask.anchor | found,
+            mask.frame,
+            full=mask.full,
+            images=mask.images,
+            grid=mask.grid,
         )
 
-    return mask.remember(("attended", keys), attend)
+    return mask.memoize(("attended", keys), attend)
 
 
 @rule_for("scaled_dot_product_attention")
@@ -105,7 +113,7 @@ def scaled_dot_product_attention(
     q = query.zeroed() if isinstance(query, MaskedMap) else query
     k, v, there = key.zeroed(), value.zeroed(), None
     if not key.mask.full:
-        there = laid_out(key.mask.kept, key.dimensions).transpose(-1, -2)
+        there = laid_out(key.mask.present, key.dimensions).transpose(-1, -2)
         any_there = there.any(-1, keepdim=True)
         there = there | ~any_there
         if attn_mask is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import torch
@@ -12,10 +11,8 @@ from torch import Tensor
 from captum_layermask.errors import NoRuleError
 from captum_layermask.masking.activation import MaskedMap, MaskedVector
 from captum_layermask.masking.layout import letters, positions
-from captum_layermask.masking.mask import Mask
 from captum_layermask.masking.registry import give_rule, rule_for, spellings
 from captum_layermask.masking.signatures import Function, argument
-from captum_layermask.rules.pointwise import stretched
 
 TOKENS = (
     "here every position sees every other, as in attention and MLP-mixers, which layer masking cannot mean. "
@@ -79,14 +76,6 @@ def between_channels(function: Function, args: tuple[Any, ...], kwargs: dict[str
 
 
 give_rule(between_channels, "local_response_norm", "channel_shuffle", "native_channel_shuffle")
-
-
-@rule_for("rms_norm")
-def rms_norm(x: MaskedMap, normalized_shape: Any, *args: Any, **kwargs: Any) -> MaskedMap:
-    """A normalisation over the channels of one pixel."""
-    if set(x.axes[-len(normalized_shape) :]) != {"C"}:
-        raise NoRuleError(f"rms_norm over positions (axes {x.named}) has no rule.")
-    return x.like(F.rms_norm(x.raw, normalized_shape, *args, **kwargs))
 
 
 def is_flat(x: MaskedMap, dim: int) -> bool:

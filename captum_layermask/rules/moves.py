@@ -43,7 +43,7 @@ def pad(x: MaskedMap, pad: Sequence[int], mode: str = "constant", value: float |
 def cat(tensors: Sequence[Any], dim: int = 0) -> MaskedMap:
     """Maps side by side.
 
-    Along channels the masks meet as for a sum (S6), or unite where the forward was asked to. Along images,
+    Along channels the masks meet as for a sum (S6), or unite where the forward was told to. Along images,
     rows, columns or flattened positions the masks are joined, and a plain tensor is frame.
     """
     tensors = [t for t in tensors if isinstance(t, MaskedMap) or t.shape != (0,)]

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_layermask.errors import InputError, MaskLostError, TrainingModeError
+from captum_layermask.errors import InputError, MaskLostError
 from captum_layermask.masking.activation import MaskedMap
 from captum_layermask.masking.layout import NCHW, Axes
 from captum_layermask.masking.mask import Mask
@@ -70,9 +70,9 @@ def singular(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) 
     args, kwargs = replaced((args, kwargs), MaskedMap, lambda m: m.raw)
     shape = torch.broadcast_shapes(*(t.shape for t in instances((args, kwargs), Tensor)))
     mask, axes = meeting(maps, shape)
-    kept = maps[0].like(maps[0].raw.expand(shape), mask, axes).over(mask.kept)
-    args, kwargs = replaced((args, kwargs), Tensor, lambda t: torch.where(kept, t, 0))
-    return maps[0].like(torch.where(kept, function(*args, **kwargs), 0), mask, axes)
+    present = maps[0].like(maps[0].raw.expand(shape), mask, axes).over(mask.present)
+    args, kwargs = replaced((args, kwargs), Tensor, lambda t: torch.where(present, t, 0))
+    return maps[0].like(torch.where(present, function(*args, **kwargs), 0), mask, axes)
 
 
 def drawing(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> MaskedMap:
@@ -166,48 +166,3 @@ DRAWING = "dropout alpha_dropout feature_alpha_dropout dropout1d dropout2d featu
 give_rule(drawing, *DRAWING.split())
 give_rule(pointwise, *ONE_OPERAND.split(), *SEVERAL_OPERANDS.split())
 give_rule(singular, *SINGULAR.split())
-
-
-@rule_for(torch.nn.functional.batch_norm)
-def batch_norm(
-    x: MaskedMap,
-    running_mean: Tensor | None,
-    running_var: Tensor | None,
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
-    training: bool = False,
-    *options: Any,
-    **more: Any,
-) -> MaskedMap:
-    """A fixed scale and shift of each channel; refused where it would use the batch's own statistics."""
-    if training or running_mean is None:
-        raise TrainingModeError(
-            "batch normalisation would use the statistics of the batch, missing cells included; "
-            "call model.eval(), and give the layer running statistics."
-        )
-    recorded = torch.is_grad_enabled() and not torch.compiler.is_compiling()
-    # Where values or gradient have strides that no plain network makes, PyTorch (2.14, CPU) computes
-    # what is not the gradient.
-    values = x.raw.contiguous() if recorded and x.raw.requires_grad else x.raw
-    raw = torch.nn.functional.batch_norm(
-        values, running_mean, running_var, weight, bias, False, *options, **more
-    )
-    if recorded and raw.requires_grad:
-        raw.register_hook(lambda gradient: None if gradient is None else gradient.contiguous())
-    return x.like(raw)
-
-
-@rule_for(torch.batch_norm)
-def native_batch_norm(
-    x: MaskedMap,
-    weight: Any,
-    bias: Any,
-    mean: Any,
-    var: Any,
-    training: bool,
-    momentum: float,
-    eps: float,
-    cudnn: bool,
-) -> MaskedMap:
-    """The same with its arguments in the order of the function behind ``F.batch_norm``."""
-    return batch_norm(x, mean, var, weight, bias, training, momentum, eps)

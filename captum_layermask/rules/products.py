@@ -6,7 +6,6 @@ import functools
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from captum_layermask.errors import NoRuleError
 from captum_layermask.masking.activation import MaskedMap, MaskedVector

@@ -1,4 +1,4 @@
-"""Statistics over space give missing cells no weight."""
+"""Reductions (means, sums, maxima, norms) give missing cells no weight."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from captum_layermask.errors import NoRuleError
@@ -87,7 +86,7 @@ def mean(
     if not joins_positions(x, dims) or (x.mask.full and x.mask.shares is None):
         return without(x, dims, keepdim, x.raw.mean(dims, keepdim, dtype=dtype), averaged=True)
     values, kind = x.zeroed(), exact(dtype or x.raw.dtype)
-    weight = x.over(x.mask.kept).to(kind)
+    weight = x.over(x.mask.present).to(kind)
     if x.mask.shares is not None:
         weight = weight * x.over(x.mask.shares).to(kind)
         values = values * weight
@@ -107,7 +106,7 @@ def mean_of_one_window(x: MaskedMap, pool: Callable[[Tensor], Tensor], cells: in
     """
     if x.mask.full and x.mask.shares is None:
         return x.pooled(pool(x.raw))
-    weight = x.over(x.mask.kept).to(exact(x.raw.dtype))
+    weight = x.over(x.mask.present).to(exact(x.raw.dtype))
     if x.mask.shares is not None:
         weight = weight * x.over(x.mask.shares).to(weight.dtype)
     there = cells - (1 - weight).sum((2, 3), keepdim=True)
@@ -172,11 +171,11 @@ def moments(
         return torch.var_mean(
             x.raw.to(exact(x.raw.dtype)), tuple(dims), correction=correction, keepdim=keepdim
         )
-    dims, kept = tuple(dims), x.over(x.mask.kept)
+    dims, present = tuple(dims), x.over(x.mask.present)
     values = x.zeroed().to(exact(x.raw.dtype))
-    there = kept.sum(dims, keepdim=True).to(values.dtype) * inside(x, dims)
+    there = present.sum(dims, keepdim=True).to(values.dtype) * inside(x, dims)
     average = values.sum(dims, keepdim=True) / there.clamp(min=1)
-    squares = torch.where(kept, values - average, 0).square().sum(dims, keepdim=True)
+    squares = torch.where(present, values - average, 0).square().sum(dims, keepdim=True)
     variance = squares / torch.where(there > correction, there - correction, 1)
     variance = torch.where(there > correction, variance, 0)
     if keepdim:
@@ -209,12 +208,12 @@ def weightless(
         dims = dimensions(x, argument(function, args, kwargs, "dim"))
         keepdim = argument(function, args, kwargs, "keepdim", False)
         x = windows(x, dims)
-        kept = x.counted(dims)
-        if kept is None:
+        present = x.counted(dims)
+        if present is None:
             return without(x, dims, keepdim, function(x.raw, *args[1:], **kwargs))
-        raw = function(torch.where(kept, x.raw, neutral(x.raw.dtype)), *args[1:], **kwargs)
+        raw = function(torch.where(present, x.raw, neutral(x.raw.dtype)), *args[1:], **kwargs)
         if empty:
-            raw = torch.where(kept.any(dims, keepdim), raw, 0)
+            raw = torch.where(present.any(dims, keepdim), raw, 0)
         return without(x, dims, keepdim, raw)
 
     return reduction
@@ -260,7 +259,7 @@ give_rule(extreme, "max", "min")
 def weighed(x: MaskedMap, low: bool) -> Tensor:
     """The values, with the lowest or the highest number in missing cells."""
     neutral = (lowest_of if low else highest_of)(x.raw.dtype)
-    return x.raw if x.mask.full else torch.where(x.over(x.mask.kept), x.raw, neutral)
+    return x.raw if x.mask.full else torch.where(x.over(x.mask.present), x.raw, neutral)
 
 
 def where_extreme(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Reduced:
@@ -285,7 +284,7 @@ def topk(x: MaskedMap, k: int, dim: int = -1, largest: bool = True, sorted: bool
     left = [axis for d, axis in enumerate(x.axes) if d != dim % x.raw.dim()]
     if positions(left):
         raise NoRuleError(f"topk along some of the positions of axes {x.named} has no rule.")
-    there = x.over(x.mask.kept).expand(x.raw.shape).gather(dim, best.indices)
+    there = x.over(x.mask.present).expand(x.raw.shape).gather(dim, best.indices)
     return type(best)([x.pooled(torch.where(there, best.values, 0)), x.pooled(best.indices)])
 
 
@@ -306,85 +305,3 @@ def gather(x: Any, dim: int, index: Any, **options: Any) -> Reduced:
 def amax(x: MaskedMap, dim: Dims, keepdim: bool = False) -> Reduced:
     """Maximum over the cells that are not missing; 0 where all are (S8)."""
     return lowest(torch.amax, (x, dim, keepdim), {})
-
-
-@rule_for("group_norm")
-def group_norm(
-    x: MaskedMap,
-    num_groups: int,
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
-    eps: float = 1e-5,
-    cudnn_enabled: bool = True,
-) -> MaskedMap:
-    """Statistics of each group of channels over the cells that are not missing (S8)."""
-    if x.mask.full:
-        return x.like(F.group_norm(x.raw, num_groups, weight, bias, eps))
-    if x.axes[1] != "C":
-        raise NoRuleError(f"group normalisation takes axis {x.axes[1]} of axes {x.named} for channels.")
-    grouped = x.like(x.raw.unflatten(1, (num_groups, -1)), axes=(*x.axes[:1], "C", *x.axes[1:]))
-    normal = standardised(grouped, range(2, grouped.raw.dim()), eps).reshape(x.raw.shape)
-    return x.like(scaled(normal, weight, bias, (-1, *[1] * (x.raw.dim() - 2))))
-
-
-@rule_for(torch.instance_norm)
-def native_instance_norm(
-    x: MaskedMap,
-    weight: Any,
-    bias: Any,
-    mean: Any,
-    var: Any,
-    use: bool,
-    momentum: float,
-    eps: float,
-    cudnn: bool,
-) -> MaskedMap:
-    """Instance normalisation with its arguments in the order of the function behind ``F.instance_norm``."""
-    return instance_norm(x, mean, var, weight, bias, use, momentum, eps)
-
-
-@rule_for(F.instance_norm)
-def instance_norm(
-    x: MaskedMap,
-    running_mean: Tensor | None = None,
-    running_var: Tensor | None = None,
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
-    use_input_stats: bool = True,
-    momentum: float = 0.1,
-    eps: float = 1e-5,
-) -> MaskedMap:
-    """Statistics of each channel over the cells that are not missing (S8)."""
-    if x.mask.full or not use_input_stats:
-        stats: Any = (running_mean, running_var, weight, bias, use_input_stats, momentum, eps)
-        return x.like(F.instance_norm(x.raw, *stats))
-    normal = standardised(x, range(2, x.raw.dim()), eps)
-    return x.like(scaled(normal, weight, bias, (-1, *[1] * (x.raw.dim() - 2))))
-
-
-@rule_for("layer_norm")
-def layer_norm(
-    x: MaskedMap,
-    normalized_shape: Sequence[int],
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
-    eps: float = 1e-5,
-    cudnn_enable: bool = True,
-) -> MaskedMap:
-    """Over channels alone a per-pixel operation; over space, of the cells that are not missing (S8)."""
-    dims = range(x.raw.dim() - len(normalized_shape), x.raw.dim())
-    if x.mask.full or not joins_positions(x, dims):
-        return x.like(F.layer_norm(x.raw, normalized_shape, weight, bias, eps))
-    return x.like(scaled(standardised(x, dims, eps), weight, bias, tuple(normalized_shape)))
-
-
-def standardised(x: MaskedMap, dims: Sequence[int], eps: float) -> Tensor:
-    """The values less their mean, over their standard deviation, both over what is not missing."""
-    variance, average = moments(x, dims, correction=0)
-    return ((x.zeroed() - average) * torch.rsqrt(variance + eps)).to(x.raw.dtype)
-
-
-def scaled(x: Tensor, weight: Tensor | None, bias: Tensor | None, shape: Sequence[int]) -> Tensor:
-    """The affine map at the end of a normalisation."""
-    x = x if weight is None else x * weight.view(*shape)
-    return x if bias is None else x + bias.view(*shape)

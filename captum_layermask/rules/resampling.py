@@ -1,4 +1,4 @@
-"""Operations that change the resolution fill the rim first; what reads a visible cell is visible."""
+"""Operations that change the resolution fill missing cells first; what reads a visible cell is visible."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from captum_layermask.errors import NoRuleError
 from captum_layermask.masking.activation import MaskedMap, MaskedVector
+from captum_layermask.masking.compiling import constant
 from captum_layermask.masking.mask import Mask
 from captum_layermask.masking.registry import rule_for
 from captum_layermask.masking.windows import Runs, Spans, Transposed, Window, runs_read
@@ -38,22 +39,22 @@ def interpolate(
     need_image(x)
     options = (mode, align_corners, recompute_scale_factor, antialias)
     outline = x.raw.new_empty((1, 1, *x.mask.size), device="meta")
-    behind = resized(outline, size, scale_factor, *options).shape[2:]
+    shape = resized(outline, size, scale_factor, *options).shape[2:]
     if mode == "area":
-        return adaptive_avg_pool2d(x, tuple(behind))
+        return adaptive_avg_pool2d(x, tuple(shape))
     if x.mask.full and x.mask.frame is None:
-        x.run.count_window(x)
+        x.run.windows += 1
         visible = x.mask.visible
-        mask = x.mask.remember(
-            ("everything", behind),
-            lambda: Mask(visible.new_ones(len(visible), 1, *behind), full=True, images=x.mask.images),
+        mask = x.mask.memoize(
+            ("everything", shape),
+            lambda: Mask(visible.new_ones(len(visible), 1, *shape), full=True, images=x.mask.images),
         )
         return x.like(resized(x.raw, size, scale_factor, *options), mask)
     factors = scale_factor if isinstance(scale_factor, Sequence) else (scale_factor, scale_factor)
-    across = (min(behind[1], 2), 1)
+    across = (min(shape[1], 2), 1)
     rows, columns = (
         read_along(axis, n, c, None if size is None else m, f, options, x.raw.dtype, x.raw.device)
-        for axis, (n, c, m, f) in enumerate(zip(x.mask.size, across, behind, factors, strict=True))
+        for axis, (n, c, m, f) in enumerate(zip(x.mask.size, across, shape, factors, strict=True))
     )
     spans = Spans(rows, columns, x.mask.size)
     return slide(
@@ -70,14 +71,14 @@ def resized(values: Tensor, size: Any, scale_factor: Any, *options: Any) -> Tens
     """Plain interpolation; antialiased, of contiguous values.
 
     Where it makes a map one column wide, PyTorch (2.14) antialiases the rows wrongly, and contiguous maps
-    otherwise than channels-last ones. So ours are what most plain maps are, and the answers agree.
+    otherwise than channels-last ones. So ours are what most plain maps are, and the results agree.
     """
     if options[-1]:
         values = values.contiguous()
     return F.interpolate(values, size, scale_factor, *options)
 
 
-@torch.compiler.assume_constant_result
+@constant
 def read_along(*call: Any) -> Runs:
     """The same as ``probed``, and a constant for ``torch.compile``, which would trace through the cache."""
     return probed(*call)
@@ -88,7 +89,7 @@ def probed(
     axis: int,
     size: int,
     across: int,
-    behind: int | None,
+    length: int | None,
     factor: float | None,
     options: Options,
     dtype: torch.dtype,
@@ -101,7 +102,7 @@ def probed(
         size: cells along this axis.
         across: cells along the other axis, 1, or 2 where PyTorch reads otherwise when it makes one (see
             ``resized``).
-        behind: how many cells the call asks for along this axis, if it does.
+        length: how many cells the call gives for the output along this axis, if it does.
         factor: the factor along this axis, if the call gives one.
         options: its further options.
         dtype: that of the map, and
@@ -112,7 +113,7 @@ def probed(
         return None if this is None else (this, other) if axis == 0 else (other, this)
 
     def resize(maps: Tensor) -> Tensor:
-        return resized(maps, along(behind, across), along(factor, 1.0), *options)
+        return resized(maps, along(length, across), along(factor, 1.0), *options)
 
     shape = (size, across) if axis == 0 else (across, size)
     with torch.no_grad():
@@ -173,15 +174,15 @@ def max_unpool2d(
     options: Any = (kernel_size, stride, padding, output_size)
     rows, columns = F.max_unpool2d(x.raw[:1, :1] * 0, indices.raw[:1, :1] * 0, *options).shape[2:]
     # A missing cell may have any place; here all have one in a row of their own, which is cut off.
-    places = torch.where(indices.over(indices.mask.kept), indices.raw, rows * columns)
+    places = torch.where(indices.over(indices.mask.present), indices.raw, rows * columns)
     raw = torch.ops.aten.max_unpool2d(x.zeroed(), places, (rows + 1, columns))[:, :, :rows]
     mask, window = x.mask.meet(indices.mask), Window(kernel, step, edge, edge)
     more = tuple(
         n - ((m - 1) * s - 2 * e + k)
         for n, m, s, e, k in zip(raw.shape[2:], mask.size, step, edge, kernel, strict=True)
     )
-    behind = mask.behind(Transposed(window, (more[0], more[1])), x.run.propagation.policy)
-    return MaskedMap(raw, behind, x.axes, x.run)
+    mask = mask.after(Transposed(window, (more[0], more[1])), x.run.propagation.policy)
+    return MaskedMap(raw, mask, x.axes, x.run)
 
 
 @rule_for("fold")
@@ -201,7 +202,7 @@ def fold(
         for m, s, e, d, k in zip(counts, window.stride, edge, window.dilation, window.kernel, strict=True)
     ]
     geometry = Transposed(window, (raw.shape[-2] - written[0], raw.shape[-1] - written[1]))
-    return MaskedMap(raw, x.behind(geometry), ("N", "C", "H", "W"), x.run)
+    return MaskedMap(raw, x.after(geometry), ("N", "C", "H", "W"), x.run)
 
 
 _LEAST_WEIGHT = 1e-3

@@ -1,4 +1,4 @@
-"""An operation that slides a window fills the rim of the hole first, then runs as it is."""
+"""An operation that slides a window fills missing cells at the boundary first, then runs as it is."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from captum_layermask.errors import NoRuleError
 from captum_layermask.masking.activation import MaskedMap, MaskedVector
-from captum_layermask.masking.boundary import RIMS
+from captum_layermask.masking.boundary import BOUNDARIES
 from captum_layermask.masking.layout import NCHW, Axes, letters, spelled
 from captum_layermask.masking.registry import rule_for
 from captum_layermask.masking.signatures import Function
@@ -37,7 +37,7 @@ def slide(
     linear: bool = True,
     apart: int = 0,
 ) -> MaskedMap:
-    """Fill what kept windows read (S3), run the plain operation, and take the mask behind it (S5).
+    """Fill what visible windows read (S3), run the plain operation, and propagate the mask (S5).
 
     Args:
         x: the map, N×C×H×W, or C×H×W where its one image is left out.
@@ -52,16 +52,23 @@ def slide(
 
     Raises:
         NoRuleError: rows and columns are not where the operation looks for them.
+
+    Example:
+        ```python
+        @rule_for(MedianPool)  # a module of yours: the median of 3×3 cells
+        def median_pool(module, x):
+            return slide(x, Window(kernel=(3, 3)), module, linear=False)
+        ```
     """
-    x.run.count_window(x)
+    x.run.windows += 1
     rounds = x.run.propagation.rounds(window)
     x.run.padded = rounds > 0 and not x.mask.full
     if x.raw.dtype in (torch.float16, torch.bfloat16):
         # PyTorch's kernels for half precision let NaN reach a neighbouring cell of a channels-last map.
         x = MaskedMap(x.zeroed(), x.mask, x.axes, x.run)
     if x.axes == NCHW:
-        raw = RIMS[x.run.padding](op, x.raw, x.mask, window, rounds, linear)
-        return x.like(raw, x.behind(window), axes)
+        raw = BOUNDARIES[x.run.padding](op, x.raw, x.mask, window, rounds, linear)
+        return x.like(raw, x.after(window), axes)
     if window.is_identity and axes == NCHW and letters(x.axes[1]) == "C":
         return x.like(op(x.raw))
     if axes != NCHW or x.run.padding != "neighbor":
@@ -81,11 +88,11 @@ def _slide_elsewhere(
         raise NoRuleError(where_not(x))
     parts, sides = x.dimensions[1], (x.axes[2], x.axes[3])
     ahead = [f for f in parts if f[0] != "C"]
-    kept = math.prod([size for _, size in ahead])
+    beside = math.prod([size for _, size in ahead])
     if (
         set(sides) - {"C", "H", "W"}
         or tuple(ahead) != parts[: len(ahead)]
-        or (apart or x.raw.shape[1]) % kept
+        or (apart or x.raw.shape[1]) % beside
     ):
         raise NoRuleError(where_not(x))
     if sides != ("H", "W"):
@@ -99,11 +106,11 @@ def _slide_elsewhere(
         window = window.over_blocks((offsets.get("H", 1), offsets.get("W", 1)))
         rounds = x.run.propagation.rounds(window)
     raw = op(filled(x, rounds))
-    second = (*ahead, ("C", raw.shape[1] // kept))
+    second = (*ahead, ("C", raw.shape[1] // beside))
     axes = spelled(
         [x.dimensions[0], second, *(((axis, n),) for axis, n in zip(x.axes[2:], raw.shape[2:], strict=True))]
     )
-    return x.like(raw, x.behind(window), axes)
+    return x.like(raw, x.after(window), axes)
 
 
 def is_image(x: MaskedMap) -> bool:
@@ -183,7 +190,7 @@ def unfold(
 
 @rule_for("max_pool2d_with_indices")
 def max_pool2d_with_indices(x: MaskedMap, *args: Any, return_indices: bool = True, **kwargs: Any) -> Any:
-    """Max-pooling that always says where the maxima were."""
+    """Max-pooling that always returns where the maxima were."""
     return max_pool2d(x, *args, **kwargs, return_indices=True)
 
 
@@ -293,6 +300,6 @@ def adaptive_max_pool2d(
 def adaptive_bins(x: MaskedMap, output_size: Any) -> Spans:
     """The bins of an adaptive pool; None stands for the map's own size."""
     need_image(x)
-    asked = (output_size, output_size) if isinstance(output_size, int) else output_size
-    rows, columns = (s if a is None else a for s, a in zip(x.mask.size, asked, strict=True))
+    wanted = (output_size, output_size) if isinstance(output_size, int) else output_size
+    rows, columns = (s if a is None else a for s, a in zip(x.mask.size, wanted, strict=True))
     return Spans.bins(x.mask.size, (rows, columns))

@@ -50,7 +50,7 @@ give_rule(permuting, *(getattr(Tensor, name).__get__ for name in ("T", "mT", "H"
 
 def transposed(mask: Mask) -> Mask:
     """The mask with rows for columns."""
-    return mask.remember("transposed", lambda: mask.moved(lambda cells: cells.transpose(2, 3)))
+    return mask.memoize("transposed", lambda: mask.moved(lambda cells: cells.transpose(2, 3)))
 
 
 def regrouping(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> MaskedMap | MaskedVector:
@@ -130,8 +130,8 @@ def squeezing(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any])
     dims = argument(function, args, kwargs, "dim")
     dims = range(x.raw.dim()) if dims is None else (dims,) if isinstance(dims, int) else dims
     gone = {d % x.raw.dim() for d in dims if x.raw.shape[d] == 1}
-    kept = [d for d in range(x.raw.dim()) if d not in gone]
-    y = reviewed(x, [x.raw.shape[d] for d in kept], [x.axes[d] for d in kept])
+    left = [d for d in range(x.raw.dim()) if d not in gone]
+    y = reviewed(x, [x.raw.shape[d] for d in left], [x.axes[d] for d in left])
     return reshaped_itself(x, y) if function is Tensor.squeeze_ else y
 
 
@@ -174,7 +174,7 @@ def offsets_as_channels(x: MaskedMap) -> MaskedMap:
     window = Window(block, block)
     change = str.maketrans("hw", "CC")
     axes = spelled([[(letter.translate(change), size) for letter, size in d] for d in x.dimensions])
-    return MaskedMap(filled(x, x.run.propagation.rounds(window)), x.behind(window), axes, x.run)
+    return MaskedMap(filled(x, x.run.propagation.rounds(window)), x.after(window), axes, x.run)
 
 
 def filled(x: MaskedMap, rounds: int) -> Tensor:
@@ -227,7 +227,7 @@ def _repeated(mask: Mask, name: str, times: int, first: bool) -> Mask:
 
 
 def where_not(x: MaskedMap) -> str:
-    """What to say where rows and columns are not in their place."""
+    """The message of an error where rows and columns are not in their place."""
     return f"this needs rows and columns as the last two of four dimensions, and here are axes {x.named}."
 
 
@@ -254,8 +254,10 @@ def listed(x: MaskedMap, dim: int) -> MaskedMap:
         return x
 
     if x.axes[dim] == "HW":
-        axes = tuple("H" if d == dim else axis if axis in ("N", "n") else "C" for d, axis in enumerate(x.axes))
-        return MaskedMap(x.raw, x.mask.remember("listed", x.mask.listed), axes, x.run)
+        axes = tuple(
+            "H" if d == dim else axis if axis in ("N", "n") else "C" for d, axis in enumerate(x.axes)
+        )
+        return MaskedMap(x.raw, x.mask.memoize("listed", x.mask.listed), axes, x.run)
 
     def line(cells: Tensor) -> Tensor:
         spread = x.over(cells).movedim(dim, 0)

@@ -99,7 +99,7 @@ def test_explain_removes_pixels_in_the_removal_it_is_told(tiny, monkeypatch, rem
     explanation, title = shown
     assert torch.equal(explanation.attributions, expected.attributions)
     assert title.startswith(REMOVALS[removal].title)
-    assert ("sees hidden pixels" in title) == REMOVALS[removal].leaks
+    assert ("sees missing pixels" in title) == REMOVALS[removal].leaks
 
 
 def test_the_colours_of_the_model_are_those_of_its_preprocessing(tiny):
@@ -120,7 +120,7 @@ def test_one_command_compares(tiny, capsys):
     assert [re.split(r"  +", line)[1] for line in lines] == [
         "layer masking",
         "grey",
-        "blur (sees hidden pixels)",
+        "blur (sees missing pixels)",
     ] * 2
     assert last == "wrote out.png"
     assert sorted(os.listdir()) == ["cat.jpg", "out.png"]

@@ -305,7 +305,7 @@ def test_the_tables_hold_what_the_records_say(thousand):
             metrics["Unchanged predictions"].append(
                 np.mean([row["predicted"] == intact[row["image"]] for row in rows])
             )
-        title = REMOVALS[removal].title + (" (sees hidden pixels)" if removal == "blur" else "")
+        title = REMOVALS[removal].title + (" (sees missing pixels)" if removal == "blur" else "")
         for name, values in metrics.items():
             cell = tables[f"{name}: area under the curve"][title][f"{names[segmentation]}, {ORDERS[order]}"]
             assert cell == pytest.approx(area(values), abs=6e-4), (name, removal)
@@ -316,7 +316,7 @@ def test_the_tables_hold_what_the_records_say(thousand):
         assert len(areas) == 4
     lead = tables["Accuracy: lead of layer masking"]
     accuracy = tables["Accuracy: area under the curve"]
-    for removal in ("grey", "blur (sees hidden pixels)"):
+    for removal in ("grey", "blur (sees missing pixels)"):
         for column in ("squares, random", "quickshift, least salient first"):
             difference = accuracy["layer masking"][column] - accuracy[removal][column]
             assert lead[removal][column] == pytest.approx(difference, abs=1.5e-3)
@@ -377,7 +377,7 @@ def test_columns_follow_the_paper_and_rows_the_user(thousand):
         "squares, least salient first",
         "vanished",
     )
-    assert [row[0] for row in table.rows] == ["grey", "layer masking", "blur (sees hidden pixels)"]
+    assert [row[0] for row in table.rows] == ["grey", "layer masking", "blur (sees missing pixels)"]
 
 
 def test_every_table_tells_what_vanished(thousand):

@@ -82,8 +82,7 @@ def spies(monkeypatch):
                 self.masks.append(mask.visible.clone())
                 return super().fill(image, mask)
 
-        made = Removal(name, lambda model, setting, kind=Spy: kind(model, None, setting.colors))
-        monkeypatch.setitem(REMOVALS, name, made)
+        monkeypatch.setitem(REMOVALS, name, Removal(name, Spy, {"color": None}))
     return seen
 
 
@@ -432,7 +431,7 @@ def test_a_count_that_is_out_of_range_is_an_error(pictures, options, what):
 def test_unknown_names_are_errors(pictures):
     with pytest.raises(UnknownNameError, match="segmentation 'gird'"):
         lime(pictures, segmentations=("gird",))
-    with pytest.raises(UnknownNameError, match="way of removing"):
+    with pytest.raises(UnknownNameError, match="unknown removal 'gray'"):
         lime(pictures, removals=("gray",))
 
 

@@ -100,7 +100,7 @@ def test_lime_shap_and_compare_take_the_logit_of_yes_or_no(single):
         assert max(weights) > 1e-4
     assert np.abs(of_shap(classifier).values).max() > 1e-4
     result = compare(single.model, PIXELS, SEGMENTS, removals=["layer"], classes=1, **ONE)
-    assert result.rows[0].intact.probability == pytest.approx(float(torch.sigmoid(single(PIXELS).detach())))
+    assert result.rows[0].original.probability == pytest.approx(float(torch.sigmoid(single(PIXELS).detach())))
 
 
 def test_probabilities_are_not_softmaxed_again():

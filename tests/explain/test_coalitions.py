@@ -138,7 +138,7 @@ def test_coalitions_that_differ_in_the_last_segment_alone_are_two():
     assert part == pytest.approx(whole * 16 / 17)
 
 
-def test_batches_before_a_failure_are_kept():
+def test_batches_before_a_failure_stay_in_the_cache():
     calls = []
 
     def forward(x):
@@ -273,14 +273,14 @@ def test_probabilities_are_those_of_the_activation(network):
 
 
 @pytest.mark.filterwarnings("ignore::captum_layermask.NothingMissingWarning")
-def test_a_colour_is_painted_where_pixels_are_not_removed():
+def test_a_colour_fills_what_is_not_removed():
     forward = LayerMaskedForward(small_classifier(4))
     other = torch.rand(1, 3, 24, 24)
     for baselines in (0.3, other):
         values = Coalitions(forward, IMAGE, SEGMENTS, baselines=baselines, batch_size=21)(DRAWN)
         with torch.no_grad():
-            painted = forward(torch.where(DRAWN[:, SEGMENTS[0]], IMAGE, torch.as_tensor(baselines)))
-        assert torch.equal(values, painted)
+            filled = forward(torch.where(DRAWN[:, SEGMENTS[0]], IMAGE, torch.as_tensor(baselines)))
+        assert torch.equal(values, filled)
     removed = Coalitions(forward, IMAGE, SEGMENTS, baselines=torch.full_like(IMAGE, MISSING))(DRAWN)
     assert torch.equal(removed, Coalitions(forward, IMAGE, SEGMENTS)(DRAWN))
 

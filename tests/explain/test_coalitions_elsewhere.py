@@ -22,7 +22,7 @@ def test_shapiq_computes_shapley_values_and_interactions():
     assert [found[(i,)] for i in range(9)] == pytest.approx(expected, abs=1e-9)
     sampled = shapiq.KernelSHAP(n=9, random_state=0).approximate(512, coalitions)
     assert [sampled[(i,)] for i in range(9)] == pytest.approx(expected, abs=1e-4)
-    assert coalitions.evaluations == 512  # all three asked for the same coalitions
+    assert coalitions.evaluations == 512  # all three evaluate the same coalitions
     linear = Coalitions(LayerMaskedForward(Total(3)), IMAGE, SEGMENTS, target=1)
     pairs = shapiq.ExactComputer(linear, n_players=9)("k-SII", 2)
     assert max(abs(pairs[(i, j)]) for i in range(9) for j in range(i)) < 1e-9

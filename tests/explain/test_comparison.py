@@ -1,4 +1,4 @@
-"""One picture under several ways to remove pixels: the same perturbations, true numbers, a figure to read."""
+"""One picture under several removals: the same perturbations, true numbers, a figure to read."""
 
 import dataclasses
 
@@ -34,7 +34,7 @@ def run(model, **options):
 
 
 class Recording(ColorFilledForward):
-    """A black fill that keeps what it is shown."""
+    """A black fill that notes what it is given."""
 
     def __init__(self, model, seen):
         super().__init__(model, (0, 0, 0), COLORS)
@@ -48,10 +48,10 @@ class Recording(ColorFilledForward):
 
 @pytest.fixture
 def recorded(monkeypatch):
-    """Two ways that keep what they are shown, by name."""
+    """Two removals that note what they are given, by name."""
     seen = {"first": [], "second": []}
     for name, images in seen.items():
-        monkeypatch.setitem(REMOVALS, name, Removal(name, lambda m, s, images=images: Recording(m, images)))
+        monkeypatch.setitem(REMOVALS, name, Removal(name, Recording, {"seen": images}))
     return seen
 
 
@@ -91,56 +91,60 @@ def test_an_explanation_is_the_one_made_by_hand(model, method):
 
 
 @pytest.mark.parametrize("removal", ["layer", "black", "segment-mean"])
-def test_the_answers_are_those_of_a_removal_by_hand(model, removal):
+def test_the_predictions_are_those_of_a_removal_by_hand(model, removal):
     for row in run(model, removals=(removal,), classes=3).rows:
         scores = row.explanation.segment_attributions()
         assert row.strongest == tuple(scores.argsort(descending=True)[:3].tolist())
         strongest = torch.isin(SEGMENTS, torch.tensor(row.strongest))
         forward = make_forward(removal, model, colors=COLORS, reference=PIXELS, segments=SEGMENTS)
         pictures = {
-            "intact": PIXELS,
+            "original": PIXELS,
             "removed": torch.where(strongest, MISSING, PIXELS),
-            "kept": torch.where(strongest, PIXELS, MISSING),
+            "alone": torch.where(strongest, PIXELS, MISSING),
         }
         for name, picture in pictures.items():
-            answer, probabilities = getattr(row, name), predict(forward, picture)[0]
+            prediction, probabilities = getattr(row, name), predict(forward, picture)[0]
             expected = float(probabilities[row.explanation.target])
-            assert answer.probability == pytest.approx(expected, abs=1e-6)
-            assert answer.predicted == CLASS_NAMES[int(probabilities.argmax())]
-        assert len({row.intact.probability, row.removed.probability, row.kept.probability}) == 3
+            assert prediction.probability == pytest.approx(expected, abs=1e-6)
+            assert prediction.predicted == CLASS_NAMES[int(probabilities.argmax())]
+        assert len({row.original.probability, row.removed.probability, row.alone.probability}) == 3
 
 
 @pytest.mark.filterwarnings("ignore::captum_layermask.VanishedWarning")
-def test_what_vanished_on_the_removal_is_said():
+def test_what_vanished_is_told():
     subsampling = nn.Conv2d(3, 4, 1, stride=24)  # sees the corner alone
     model = nn.Sequential(subsampling, nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
     comparison = run(model, removals=("layer-paper", "grey"), classes=1)
     layer, grey = comparison.rows
     corner = 0 in layer.strongest
-    assert [layer.intact.vanished, layer.removed.vanished, layer.kept.vanished] == [False, corner, not corner]
-    assert [grey.intact.vanished, grey.removed.vanished, grey.kept.vanished] == [None] * 3
+    assert [layer.original.vanished, layer.removed.vanished, layer.alone.vanished] == [
+        False,
+        corner,
+        not corner,
+    ]
+    assert [grey.original.vanished, grey.removed.vanished, grey.alone.vanished] == [None] * 3
     _, of_layer, of_grey = comparison.table().splitlines()
     assert of_layer.count("(nothing left)") == 1
     assert "(nothing left)" not in of_grey
 
 
-def test_removals_that_see_hidden_pixels_are_marked(model):
+def test_removals_that_see_missing_pixels_are_marked(model):
     comparison = run(model, removals=("layer", "blur"), classes=1)
     assert [row.leaks for row in comparison.rows] == [False, True]
     _, layer, blur = comparison.table().splitlines()
-    assert "sees hidden pixels" in blur
-    assert "sees hidden pixels" not in layer
+    assert "sees missing pixels" in blur
+    assert "sees missing pixels" not in layer
 
 
 def test_the_table_holds_the_numbers(model):
     comparison = run(model, removals=("layer", "black"), classes=2)
     head, *lines = comparison.table().splitlines()
-    names = ("class", "removal", "intact", "top 3 removed", "top 3 kept", "stability")
+    names = ("class", "removal", "original", "top 3 removed", "top 3 alone", "stability")
     assert all(word in head for word in names)
     for line, row in zip(lines, comparison.rows, strict=True):
-        answers = [f"{a.probability:.3f} {a.predicted}" for a in (row.intact, row.removed, row.kept)]
-        answers.append(f"{row.explanation.stability:.2f}")
-        assert line.split() == " ".join([row.explanation.label, row.title, *answers]).split()
+        predictions = [f"{p.probability:.3f} {p.predicted}" for p in (row.original, row.removed, row.alone)]
+        predictions.append(f"{row.explanation.stability:.2f}")
+        assert line.split() == " ".join([row.explanation.label, row.title, *predictions]).split()
     exact = run(model, removals=("layer",), classes=1, method="feature-ablation", n_samples=None)
     assert exact.table().endswith("  –")
 
@@ -148,7 +152,7 @@ def test_the_table_holds_the_numbers(model):
 def test_more_segments_than_there_are_means_all_of_them(model):
     (row,) = run(model, removals=("black",), classes=1, top=99).rows
     assert sorted(row.strongest) == list(range(16))
-    assert row.kept == row.intact
+    assert row.alone == row.original
 
 
 class Sure(nn.Module):
@@ -216,7 +220,7 @@ def test_a_removal_named_twice_is_compared_once(model):
 @pytest.mark.parametrize(
     ("options", "what"),
     [
-        ({"removals": ()}, "no way to remove pixels"),
+        ({"removals": ()}, "no removal was given"),
         ({"classes": 0}, "number of classes is 0"),
         ({"classes": 5}, "one from 1 to 4"),
         ({"targets": []}, "no class to explain was given"),
@@ -253,7 +257,9 @@ def test_the_figure_has_a_cell_for_each_class_and_removal(model):
         drawn = axes.images[0]
         assert np.array_equal(drawn.get_array(), row.explanation.attributions[0, 0])
         assert drawn.norm is shown[0].images[0].norm
-        assert axes.get_xlabel() == f"removed {row.removed.probability:.2f}, kept {row.kept.probability:.2f}"
+        assert (
+            axes.get_xlabel() == f"removed {row.removed.probability:.2f}, alone {row.alone.probability:.2f}"
+        )
     rights, downs = ([round(axes.get_position().p0[i], 6) for axes in shown] for i in (0, 1))
     assert rights[:3] == sorted(set(rights)) == rights[3:]
     assert len(set(downs[:3])) == len(set(downs[3:])) == 1
@@ -271,7 +277,7 @@ def test_columns_and_rows_are_named(model):
     comparison = run(model, removals=("layer", "blur"), classes=2)
     figure = plot_comparison(comparison)
     titles = [axes.get_title() for axes in figure.axes if axes.get_title()]
-    assert titles == ["image", "layer masking", "blur\n(sees hidden pixels)"]
+    assert titles == ["image", "layer masking", "blur\n(sees missing pixels)"]
     names = [axes.get_ylabel() for axes in figure.axes if "probability " in axes.get_ylabel()]
     expected = [rows[0].explanation for rows in comparison.of_classes()]
     assert names == [f"{one.label}\nprobability {one.probability:.2f}" for one in expected]
@@ -315,12 +321,12 @@ def test_a_figure_of_a_given_width_breaks_its_rows(model, removals, width):
     for axes, row in zip(shown, comparison.rows, strict=True):
         assert np.array_equal(axes.images[0].get_array(), row.explanation.attributions[0, 0])
         assert axes.get_position().width * width >= 1.5 - 1e-9
-        label = f"removed {row.removed.probability:.2f}, kept {row.kept.probability:.2f}"
+        label = f"removed {row.removed.probability:.2f}, alone {row.alone.probability:.2f}"
         assert axes.get_xlabel() in (label, label.replace(", ", ",\n"))
     downs = {round(axes.get_position().y0, 6) for axes in shown}
     if len(downs) > 2:
         titles = [" ".join(axes.get_title().split()) for axes in shown]
-        expected = [row.title + " (sees hidden pixels)" * row.leaks for row in comparison.rows]
+        expected = [row.title + " (sees missing pixels)" * row.leaks for row in comparison.rows]
         assert titles == expected
 
 

@@ -1,4 +1,4 @@
-"""Segment ids are 0, 1, 2 …; whoever refuses others says how to number them anew."""
+"""Segment ids are 0, 1, 2 …; whoever refuses others tells how to number them anew."""
 
 import numpy as np
 import pytest
@@ -61,7 +61,7 @@ def test_ids_with_gaps_are_refused_and_can_be_numbered_anew(call, ids):
 @pytest.mark.parametrize("ids", GAPS)
 def test_the_mean_of_a_segment_needs_no_numbers_in_order(ids):
     def mean(segments):
-        return make_forward("segment-mean", small_classifier(4), reference=PIXELS, segments=segments).paint
+        return make_forward("segment-mean", small_classifier(4), reference=PIXELS, segments=segments).picture
 
     assert torch.equal(mean(GAPS[ids]), mean(SEGMENTS))
 

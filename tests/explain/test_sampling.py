@@ -1,4 +1,4 @@
-"""A map of too few samples is warned of, and every map of samples says how far two halves of them agree."""
+"""A map of too few samples is warned of, and every map of samples tells how far two halves of them agree."""
 
 import warnings
 
@@ -65,7 +65,7 @@ CALLS = {
 }
 
 
-def said(function, *args):
+def warned(function, *args):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         function(*args)
@@ -74,24 +74,24 @@ def said(function, *args):
 
 @pytest.mark.parametrize("call", CALLS)
 def test_fewer_than_two_samples_for_each_segment_are_warned_of_once(forward, call):
-    (message,) = said(CALLS[call], forward, 17)
+    (message,) = warned(CALLS[call], forward, 17)
     assert message.startswith("17 samples for 9 segments") and "at least 18 samples" in message
-    assert len(said(CALLS[call], forward, 17)) == 1  # a forward does not fall silent
-    assert not said(CALLS[call], forward, 18)
+    assert len(warned(CALLS[call], forward, 17)) == 1  # a forward does not fall silent
+    assert not warned(CALLS[call], forward, 18)
 
 
 @pytest.mark.parametrize("removal", [removal for removal in REMOVALS if removal != "drop-tokens"])
 def test_every_removal_to_remove_pixels_warns(removal):
     model = small_classifier(4)
     forward = make_forward(removal, model, colors=COLORS, reference=PIXELS, segments=SEGMENTS)
-    assert len(said(by_captum, Lime, forward, 10)) == 1
+    assert len(warned(by_captum, Lime, forward, 10)) == 1
 
 
 def test_methods_that_do_not_fit_a_model_need_no_such_number(forward):
-    assert not said(explained, forward, "shapley-sampling", 2)
-    assert not said(by_captum, ShapleyValueSampling, forward, 2)
-    assert not said(explained, forward, "feature-ablation", None)
-    assert not said(explained, forward, "occlusion", None)
+    assert not warned(explained, forward, "shapley-sampling", 2)
+    assert not warned(by_captum, ShapleyValueSampling, forward, 2)
+    assert not warned(explained, forward, "feature-ablation", None)
+    assert not warned(explained, forward, "occlusion", None)
 
 
 def test_compare_warns_too():

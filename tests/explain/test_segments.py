@@ -51,7 +51,7 @@ def test_grid_is_squares_in_reading_order(image, size):
 @pytest.mark.parametrize("name", SEGMENTATIONS)
 @given(image=images(), n_segments=st.integers(1, 60))
 @settings(deadline=None, max_examples=20)
-def test_every_segmenter_returns_a_feature_mask(name, image, n_segments):
+def test_every_segmentation_returns_a_feature_mask(name, image, n_segments):
     assert_is_feature_mask(SEGMENTATIONS[name](image, n_segments=n_segments), image)
 
 

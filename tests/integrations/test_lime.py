@@ -118,7 +118,7 @@ def test_the_fast_explainer_gives_the_numbers_of_the_stock_one(classifier, image
     stock, fast = LimeImageExplainer(random_state=7), FastLimeImageExplainer(random_state=7)
     for _ in range(2):  # the second time shows that both drew as many random numbers
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a painted image has nothing missing
+            warnings.simplefilter("ignore")  # a filled image has nothing missing
             a = explain(stock, image, classifier, hide_color=hide_color)
             b = explain(fast, image, classifier, hide_color=hide_color)
         assert a.top_labels == b.top_labels
@@ -180,10 +180,10 @@ def test_segments_that_lime_would_confuse_are_refused(classifier, image, segment
 
 def test_the_progress_bar_counts_samples_and_can_be_switched_off(classifier, image, capsys):
     explainer = FastLimeImageExplainer(random_state=0)
-    hidden = np.full_like(image, MISSING)
-    explainer.data_labels(image, hidden, SEGMENTS, classifier, 12, progress_bar=False)
+    missing = np.full_like(image, MISSING)
+    explainer.data_labels(image, missing, SEGMENTS, classifier, 12, progress_bar=False)
     assert capsys.readouterr().err == ""
-    explainer.data_labels(image, hidden, SEGMENTS, classifier, 12)
+    explainer.data_labels(image, missing, SEGMENTS, classifier, 12)
     assert "12/12" in capsys.readouterr().err
 
 
@@ -224,13 +224,13 @@ def test_limes_own_pictures_can_be_made(classifier, image):
 
 @pytest.fixture
 def drawn(classifier, image):
-    """An explanation by lime; which segments it showed, and what the network said."""
+    """An explanation by lime; which segments were visible, and what the network returned."""
     explainer = LimeImageExplainer(random_state=3)
-    kept = {}
+    noted = {}
     original = explainer.data_labels
-    explainer.data_labels = lambda *args, **options: kept.setdefault("drawn", original(*args, **options))
+    explainer.data_labels = lambda *args, **options: noted.setdefault("drawn", original(*args, **options))
     explanation = explain(explainer, image, classifier, num_samples=60)
-    return explanation, *kept["drawn"]
+    return explanation, *noted["drawn"]
 
 
 def test_lime_by_hand(network, image):

@@ -44,8 +44,8 @@ def game(classifier, image, segments):
         frozenset(c) for size in range(len(players) + 1) for c in itertools.combinations(players, size)
     ]
     shown = np.stack([np.isin(ids, list(coalition)) for coalition in coalitions])
-    answers = classifier(np.where(shown[..., None], image, MISSING))
-    return dict(zip(coalitions, answers, strict=True)), players
+    outputs = classifier(np.where(shown[..., None], image, MISSING))
+    return dict(zip(coalitions, outputs, strict=True)), players
 
 
 def shapley(worth, players):
@@ -61,7 +61,7 @@ def shapley(worth, players):
     return np.stack(values)
 
 
-def test_hidden_segments_are_missing_in_all_channels_and_the_rest_is_untouched(images, segments):
+def test_removed_segments_are_missing_in_all_channels_and_the_rest_is_untouched(images, segments):
     masker = SegmentMasker(segments)
     image = images[0].astype(np.float32)
     (masked,) = masker(np.array([True, False, True, True, True, True]), image)
@@ -136,18 +136,18 @@ def test_whole_pixels_can_be_features(classifier, images):
     assert explanation.values.shape == (1, 96, 10)
     total = explanation.base_values + explanation.values.sum(1)
     assert np.allclose(total, classifier(images[:1, 8:16, 8:20]), atol=1e-4)
-    pixels = masker.paint(explanation.values)
+    pixels = masker.to_pixels(explanation.values)
     assert pixels.shape == (1, 8, 12, 10)
     assert np.array_equal(pixels[0, 2, 3], explanation.values[0, 2 * 12 + 3])
 
 
-def test_painted_values_lie_on_their_segment(segments):
+def test_the_values_of_pixels_lie_on_their_segment(segments):
     values = np.arange(24.0).reshape(2, 6, 2)
-    painted = SegmentMasker(segments).paint(values)
-    assert painted.shape == (2, 32, 48, 2)
-    assert (painted[1, 16:, 32:] == values[1, 5]).all()
+    pixels = SegmentMasker(segments).to_pixels(values)
+    assert pixels.shape == (2, 32, 48, 2)
+    assert (pixels[1, 16:, 32:] == values[1, 5]).all()
     with pytest.raises(InputError, match="N×6×"):
-        SegmentMasker(segments).paint(values[0])
+        SegmentMasker(segments).to_pixels(values[0])
 
 
 def test_shaps_own_plots_name_segments(classifier, images, segments):
@@ -158,8 +158,8 @@ def test_shaps_own_plots_name_segments(classifier, images, segments):
     assert one.feature_names == [f"segment {i}" for i in range(6)]
     assert np.isclose(one.data[5], images[0, 16:, 32:].mean())
     shap.plots.waterfall(one, show=False)
-    painted = SegmentMasker(segments).paint(explanation.values[..., 3])
-    shap.image_plot(painted[..., None], images, show=False)
+    pixels = SegmentMasker(segments).to_pixels(explanation.values[..., 3])
+    shap.image_plot(pixels[..., None], images, show=False)
     plt.close("all")
 
 

@@ -84,7 +84,7 @@ def test_a_detectors_batch_is_told_to_start_at_the_backbone():
 def test_a_trace_says_which_values_of_anchors_are_known():
     missing = ~VISIBLE.flatten(2).repeat_interleave(3, 2)[:, 0]
     forward = LayerMaskedForward(Net(lambda x: x[:, :3].permute(0, 2, 3, 1).reshape(5, -1, 1)))
-    known = forward.trace(X, mask=VISIBLE, outputs=True)[-1].known
+    known = forward.trace(X, mask=VISIBLE, outputs=True)[-1].present
     assert torch.equal(known[..., 0], ~missing)
 
 

@@ -1,4 +1,7 @@
-"""``torch.compile(forward)``: one graph for the network, and the answers of the eager forward."""
+"""``torch.compile(forward)``: one graph for the network, and the outputs of the eager forward."""
+
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from versions import compiles
 
+import captum_layermask
 from captum_layermask import LayerMaskedForward
 from captum_layermask.errors import CompileError
 
@@ -47,7 +51,7 @@ def masks(count):
 
 
 @pytest.mark.parametrize("framed", [False, True])
-def test_a_compiled_forward_is_one_graph_and_gives_the_eager_answers(framed):
+def test_a_compiled_forward_is_one_graph_and_gives_the_eager_outputs(framed):
     torch.compiler.reset()
     model = redraw(Residual())
     if framed:
@@ -155,9 +159,20 @@ def gated(x):
     [one_written, rows_written, made_and_written, one_by_one, tuple_joined, gated, F.hardswish, F.sigmoid],
 )
 def test_what_cannot_be_traced_is_a_typed_error(function, backend):
-    """PyTorch (2.14) traces ``y[i] = …`` and others into the subclass itself, and asks no rule."""
+    """PyTorch (2.14) traces ``y[i] = …`` and others into the subclass itself, and looks up no rule."""
     torch.compiler.reset()
     forward = LayerMaskedForward(Net(lambda x: function(conv(x))))
     forward(X, mask=VISIBLE)
     with pytest.raises(CompileError, match="call the forward without it"):
         torch.compile(forward, backend=backend)(X, mask=VISIBLE)
+
+
+def test_one_file_knows_what_torch_compile_needs():
+    """The others call its functions, so that each reason stands in one place."""
+    package = Path(captum_layermask.__file__).parent
+    files = [
+        *package.glob("masking/*.py"),
+        *package.glob("rules/*.py"),
+        package / "removals/layer_masking.py",
+    ]
+    assert [f.name for f in files if re.search(r"torch\.compiler|_dynamo", f.read_text())] == ["compiling.py"]

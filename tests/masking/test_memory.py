@@ -101,7 +101,7 @@ def test_what_is_changed_in_place_is_changed_or_refused(function, mask):
 
 
 @pytest.mark.parametrize(
-    "kept",
+    "chain",
     [
         lambda y: y.flatten(2).transpose(1, 2).contiguous().mul_(2).mean(1),
         lambda y: y.contiguous().add_(1),
@@ -109,5 +109,5 @@ def test_what_is_changed_in_place_is_changed_or_refused(function, mask):
         lambda y: y.view(len(y), -1).contiguous().view_as(y).relu_(),
     ],
 )
-def test_a_chain_that_keeps_only_its_last_result_may_write_into_it(kept):
-    run(lambda x: kept(conv(x)))
+def test_a_chain_that_keeps_only_its_last_result_may_write_into_it(chain):
+    run(lambda x: chain(conv(x)))

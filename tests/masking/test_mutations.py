@@ -1,4 +1,4 @@
-"""The checks of S2b, S5 and the transcription fail when a rule forgets its mask, or when all paint grey."""
+"""The checks of S2b, S5 and the transcription fail when a rule forgets its mask or all fill with grey."""
 
 import itertools
 
@@ -126,7 +126,9 @@ def test_grey_filling_is_caught(monkeypatch):
 
 
 def test_zero_padding_is_caught(monkeypatch):
-    from captum_layermask.masking import boundary as rim
+    from captum_layermask.masking import boundary
 
-    monkeypatch.setattr(rim, "neighbor_pad", lambda cells, mask, rounds: torch.where(mask.visible, cells, 0))
+    monkeypatch.setattr(
+        boundary, "neighbor_pad", lambda cells, mask, rounds: torch.where(mask.visible, cells, 0)
+    )
     assert suite_fails()

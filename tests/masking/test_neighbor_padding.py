@@ -1,4 +1,4 @@
-"""Neighbor padding (S3) and the masks behind windows (S5), on arbitrary masks and shapes."""
+"""Neighbor padding (S3) and the masks of windows' outputs (S5), on arbitrary masks and shapes."""
 
 import subprocess
 import sys
@@ -51,7 +51,7 @@ def test_padding_equals_transcription(seed, size, frame, rounds):
     read = mask.visible
     for _ in range(rounds):
         read = Window((3, 3), before=(1, 1), after=(1, 1)).any(read)
-    got, read = neighbor_pad(x, mask, rounds), read | mask.kept
+    got, read = neighbor_pad(x, mask, rounds), read | mask.present
     assert relative(torch.where(read, got, 0), torch.where(read, expected, 0)) <= 1e-12
 
 
@@ -65,7 +65,7 @@ def test_padding_ignores_missing_cells_and_writes_nothing_else(seed, size, round
     other = torch.where(mask.visible, x, torch.nan).to(memory_format=torch.channels_last)
     one, two = neighbor_pad(x, mask, rounds), neighbor_pad(other, mask, rounds)
     assert torch.equal(torch.where(near, one, 0), torch.where(near, two, 0))
-    assert torch.equal(torch.where(mask.kept, x, 0), torch.where(mask.kept, before, 0))
+    assert torch.equal(torch.where(mask.present, x, 0), torch.where(mask.present, before, 0))
     tracked = before.clone().requires_grad_()
     neighbor_pad(tracked, mask, rounds)
     assert torch.equal(tracked, before)
@@ -97,16 +97,16 @@ def test_fill_is_the_mean_of_known_neighbours():
     seeds, sizes, frames, st.tuples(st.integers(1, 4), st.integers(1, 4)), st.integers(1, 3),
     st.integers(0, 2), st.integers(1, 2), st.booleans(),
 )  # fmt: skip
-def test_mask_behind_a_window_equals_transcription(seed, size, frame, kernel, stride, pad, dilation, ceil):
+def test_mask_after_a_window_equals_transcription(seed, size, frame, kernel, stride, pad, dilation, ceil):
     pad = min(pad, min(kernel) // 2)
     if any(s + 2 * pad < dilation * (k - 1) + 1 for s, k in zip(size, kernel, strict=True)):
         return
     mask, kinds, _ = draw(seed, size, frame)
     window = Window(kernel, (stride,) * 2, (pad,) * 2, (pad,) * 2, (dilation,) * 2, ceil)
     expected = transcription.window_kinds(kinds, kernel, stride, dilation, pad, ceil)
-    behind = mask.behind(window, paper)
-    assert (behind.visible[:, 0].numpy() == (expected == transcription.VISIBLE)).all()
-    assert (behind.missing[:, 0].numpy() == (expected == transcription.MISSING)).all()
+    after = mask.after(window, paper)
+    assert (after.visible[:, 0].numpy() == (expected == transcription.VISIBLE)).all()
+    assert (after.missing[:, 0].numpy() == (expected == transcription.MISSING)).all()
 
 
 @given(st.integers(1, 12), st.integers(1, 12))
@@ -122,10 +122,10 @@ def test_bins_reach_as_far_as_the_longest_bin(n, m):
 
 def test_meeting_ones_ancestor_gives_the_ancestor_back():
     mask = Mask(torch.rand(2, 1, 8, 8) > 0.5)
-    grown = mask.behind(Window((3, 3), before=(1, 1), after=(1, 1)), paper)
+    grown = mask.after(Window((3, 3), before=(1, 1), after=(1, 1)), paper)
     assert grown.meet(mask) is mask and mask.meet(grown) is mask
     assert torch.equal(grown.visible & mask.visible, mask.visible)
-    shifted = mask.behind(Window((3, 3), before=(2, 2), after=(0, 0)), paper)
+    shifted = mask.after(Window((3, 3), before=(2, 2), after=(0, 0)), paper)
     assert torch.equal(shifted.meet(mask).visible, shifted.visible & mask.visible)
 
 
@@ -136,7 +136,7 @@ def test_memos_die_with_their_masks():
     gc.disable()
     try:
         mask = Mask(torch.rand(1, 1, 8, 8) > 0.5)
-        grown = mask.behind(Window((3, 3), before=(1, 1), after=(1, 1)), paper)
+        grown = mask.after(Window((3, 3), before=(1, 1), after=(1, 1)), paper)
         met = grown.meet(Mask(torch.rand(1, 1, 8, 8) > 0.5))
         neighbor_pad(torch.zeros(1, 1, 8, 8), mask, 2)
         watched = [weakref.ref(m) for m in (mask, grown, met)]
@@ -157,8 +157,8 @@ def test_an_infinite_neighbour_makes_an_infinite_mean(seed, size, frame, rounds,
     near = mask.visible
     for _ in range(rounds):
         near = Window((3, 3), before=(1, 1), after=(1, 1)).any(near)
-    near |= mask.kept
-    got = neighbor_pad(x.where(mask.kept, torch.nan), mask, rounds)
+    near |= mask.present
+    got = neighbor_pad(x.where(mask.present, torch.nan), mask, rounds)
     got, expected = got.where(near, 0), expected.where(near, 0)
     assert torch.equal(got.isinf(), expected.isinf()) and not got.isnan().any()
 

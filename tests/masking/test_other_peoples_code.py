@@ -25,6 +25,7 @@ from captum_layermask.masking.activation import MaskedMap
 from captum_layermask.masking.carrier import Carrier
 from captum_layermask.masking.layout import NCHW
 from captum_layermask.masking.mask import Mask
+from captum_layermask.masking.registry import MODULE_RULES, RULES, spellings
 from captum_layermask.masking.trees import instances
 
 pytestmark = pytest.mark.filterwarnings("ignore::captum_layermask.VanishedWarning")
@@ -41,8 +42,6 @@ def test_a_rule_that_returns_the_mask_of_another_map_is_an_error_that_names_it()
     @rule_for(Half)
     def half(module, x):
         return x.like(x.raw[..., ::2])
-
-    from captum_layermask.masking.registry import MODULE_RULES
 
     try:
         with pytest.raises(MisfitError, match=r"\(5, 4, 12, 8\) with axes N C H W .* 12×16 cells"):
@@ -334,11 +333,11 @@ def test_an_activation_in_the_place_of_weights_is_a_typed_error(function):
 def test_a_name_that_pytorch_does_not_have_is_an_error():
     with pytest.raises(UnknownNameError, match="softmax"):
         rule_for("softmx")(lambda x: x)
+    with pytest.raises(UnknownNameError, match="softmax"):
+        spellings("softmx")  # as the lists of names in this package are read
 
 
 def test_a_second_rule_is_an_error_unless_it_is_to_replace_the_first():
-    from captum_layermask.masking.registry import RULES
-
     before = RULES[torch.relu]
     with pytest.raises(InputError, match="replace=True"):
         rule_for(torch.relu)(lambda x: x)
@@ -351,8 +350,6 @@ def test_a_second_rule_is_an_error_unless_it_is_to_replace_the_first():
 
 
 def test_a_cell_of_a_notebook_may_run_again():
-    from captum_layermask.masking.registry import MODULE_RULES
-
     class Layer(nn.Module):
         def forward(self, x):
             return x

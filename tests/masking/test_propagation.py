@@ -19,7 +19,7 @@ SAME = Window((3, 3), before=(1, 1), after=(1, 1))
 HALF = Window((3, 3), (2, 2), (1, 1), (1, 1))
 
 
-def kind_behind(kinds, anchor, window, i, j):
+def kind_after(kinds, anchor, window, i, j):
     """What one window sees, cell by cell: visible?, and in the anchor? (H×W kinds, H×W anchor)."""
     read, owned = [], []
     for axis, at in enumerate((i, j)):
@@ -62,46 +62,46 @@ def test_anchored_masks_equal_the_transcription(seed, size, frame, kernel, strid
     visible = (torch.rand(2, 1, *size, generator=generator) < 0.4) & ~border
     anchor = visible & (torch.rand(2, 1, *size, generator=generator) < 0.6)
     window = Window(kernel, stride, (before,) * 2, (after,) * 2, (dilation,) * 2)
-    behind = Mask(visible, anchor, border).behind(window, anchored)
+    after = Mask(visible, anchor, border).after(window, anchored)
     kinds = np.where(visible[:, 0], transcription.VISIBLE, transcription.MISSING)
     kinds = np.where(border[0], transcription.FRAME, kinds)
-    for n, i, j in np.ndindex(behind.visible[:, 0].shape):
+    for n, i, j in np.ndindex(after.visible[:, 0].shape):
         if window.is_identity:
             return
-        expected = kind_behind(kinds[n], anchor[n, 0].numpy(), window, i, j)
-        assert (bool(behind.visible[n, 0, i, j]), bool(behind.anchor[n, 0, i, j])) == expected
-    assert (behind.visible | ~behind.anchor).all()
+        expected = kind_after(kinds[n], anchor[n, 0].numpy(), window, i, j)
+        assert (bool(after.visible[n, 0, i, j]), bool(after.anchor[n, 0, i, j])) == expected
+    assert (after.visible | ~after.anchor).all()
 
 
 def test_growth_lasts_while_maps_keep_their_size_and_is_forgotten_where_they_shrink():
     visible = torch.zeros(1, 1, 8, 8, dtype=torch.bool)
     visible[..., :4] = True
     mask = Mask(visible)
-    grown = mask.behind(SAME, anchored).behind(SAME, anchored)
-    assert torch.equal(grown.visible, mask.behind(SAME, paper).behind(SAME, paper).visible)
+    grown = mask.after(SAME, anchored).after(SAME, anchored)
+    assert torch.equal(grown.visible, mask.after(SAME, paper).after(SAME, paper).visible)
     assert grown.visible[..., 5].all() and torch.equal(grown.anchor, visible)
-    assert torch.equal(grown.behind(HALF, anchored).visible, mask.behind(HALF, anchored).visible)
-    assert not torch.equal(grown.behind(HALF, paper).visible, mask.behind(HALF, paper).visible)
+    assert torch.equal(grown.after(HALF, anchored).visible, mask.after(HALF, anchored).visible)
+    assert not torch.equal(grown.after(HALF, paper).visible, mask.after(HALF, paper).visible)
 
 
 def test_a_shortcut_and_its_block_have_the_same_anchor():
     mask = Mask(torch.rand(2, 1, 16, 16) > 0.7)
-    block = mask.behind(HALF, anchored).behind(SAME, anchored)
-    shortcut = mask.behind(Window((1, 1), (2, 2)), anchored)
+    block = mask.after(HALF, anchored).after(SAME, anchored)
+    shortcut = mask.after(Window((1, 1), (2, 2)), anchored)
     assert torch.equal(block.anchor, shortcut.anchor)
     assert torch.equal(block.anchor, torch.nn.functional.max_pool2d(mask.visible.float(), 2).bool())
 
 
 def test_other_geometries_keep_the_anchor_visible():
-    mask = Mask(torch.rand(2, 1, 9, 9) > 0.7).behind(SAME, anchored)
+    mask = Mask(torch.rand(2, 1, 9, 9) > 0.7).after(SAME, anchored)
     for geometry in (
         Spans.bins((9, 9), (4, 3)),
         Spans.bins((9, 9), (13, 13)),
         Transposed(Window((3, 3), (2, 2))),
     ):
-        behind = mask.behind(geometry, anchored)
-        assert torch.equal(behind.anchor, geometry.any(mask.anchor))
-        assert torch.equal(behind.visible, geometry.any(mask.anchor if geometry.shrinks else mask.visible))
+        after = mask.after(geometry, anchored)
+        assert torch.equal(after.anchor, geometry.any(mask.anchor))
+        assert torch.equal(after.visible, geometry.any(mask.anchor if geometry.shrinks else mask.visible))
 
 
 @pytest.mark.parametrize("propagation", PROPAGATIONS)

@@ -87,7 +87,7 @@ def into(out, write):
 
 
 class Spelled(nn.Module):
-    """A network that is one expression; it answers with a map's mask too (1 where a cell is not missing)."""
+    """A network that is one expression; it returns a map's mask too (1 where a cell is not missing)."""
 
     def __init__(self, spelling, situation):
         super().__init__()
@@ -153,7 +153,7 @@ def parameters(c, dtype):
 
 
 def difference(result, expected, tolerance):
-    """What keeps two answers from being equal, '' where nothing does."""
+    """What keeps two outputs from being equal, '' where nothing does."""
     results, expecteds = pytree.tree_leaves(result), pytree.tree_leaves(expected)
     if [(r.shape, r.dtype) for r in results] != [(e.shape, e.dtype) for e in expecteds]:
         return f"shapes {[tuple(r.shape) for r in results]}, not {[tuple(e.shape) for e in expecteds]}"
@@ -213,9 +213,9 @@ class Trial:
         failures: a line for each, beginning with its kind: TABLE (not equal on plain tensors), REFUSED (and
             not listed), RUNS (though listed as refused), CRASH (an error that is not ours), DIFFERS.
         refused: for each spelling that was, the situations in which it was.
-        tried: for each spelling, the situations in which PyTorch itself answers.
+        tried: for each spelling, the situations in which PyTorch itself returns something.
         differed: for each spelling listed as another one by definition, whether it was, each time.
-        comparisons: how many masked answers were compared with another.
+        comparisons: how many masked outputs were compared with another.
     """
 
     def __init__(self, name):
@@ -259,7 +259,7 @@ class Trial:
                     self.failures.append(f"DIFFERS {here}: {problem or 'not finite'}")
 
     def masked(self, network, policy, image, visible, spelling, situation, here):
-        """The masked answer, or None where there is none."""
+        """The masked output, or None where there is none."""
         listed = is_listed(self.name, spelling, situation)
         try:
             result = LayerMaskedForward(network, propagation=policy)(image, mask=visible)

@@ -71,4 +71,4 @@ def test_families_hold_sets_that_survive_and_sets_that_vanish():
     vanished = dict(zip(FAMILIES, forward.vanished.tolist(), strict=True))
     assert vanished["one pixel that subsampling drops"]
     assert not vanished["patches"] and not vanished["one pixel"]
-    assert not vanished["none"], "an image that was empty from the start did not vanish on the way"
+    assert not vanished["none"], "an image that was empty from the start did not vanish inside the network"

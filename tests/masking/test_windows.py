@@ -256,7 +256,7 @@ def test_partial_windows_weigh_exactly_in_half_precision(size, dtype):
     assert relative(got.double(), torch.full_like(got, size / 2).double()) <= 4 * torch.finfo(dtype).eps
 
 
-def test_partial_windows_without_a_hole_are_the_plain_ones():
+def test_partial_windows_without_missing_cells_are_the_plain_ones():
     torch.manual_seed(0)
     conv = nn.Conv2d(3, 4, 3, padding=1)
     nn.init.constant_(conv.bias, 1e3)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from figures import assert_readable
+from matplotlib import rc_context
 from torch import nn
 
 from captum_layermask import Colors, InputError, LayerMaskedForward, UnknownNameError, make_forward
@@ -36,7 +37,7 @@ def columns(figure, lines):
     return [figure.axes[start : start + each] for start in range(0, len(figure.axes), each)]
 
 
-def test_neighbor_padding_grows_into_the_hole():
+def test_neighbor_padding_grows_into_the_missing_region():
     figure = plot_neighbor_padding(IMAGE, MASK, rounds=(0, 1, 3, 16))
     assert [axes.get_title() for axes in figure.axes] == ["0 rounds", "1 round", "3 rounds", "16 rounds"]
     for axes, rounds in zip(figure.axes, (0, 1, 3, 16), strict=True):
@@ -45,8 +46,8 @@ def test_neighbor_padding_grows_into_the_hole():
         reached[8 + rounds : 24 - rounds, 10 + rounds : 30 - rounds] = False
         assert np.array_equal(shown[..., 3] == 1, reached)
         assert not shown[~reached].any()
-        holed = torch.where(MASK, IMAGE, torch.nan)
-        expected = neighbor_pad(holed, Mask(MASK[None, None]), rounds)[0].permute(1, 2, 0)
+        missing = torch.where(MASK, IMAGE, torch.nan)
+        expected = neighbor_pad(missing, Mask(MASK[None, None]), rounds)[0].permute(1, 2, 0)
         assert np.allclose(shown[reached][:, :3], expected[reached])
         assert axes.patch.get_hatch()
 
@@ -68,7 +69,7 @@ def test_a_row_for_each_channel_and_a_column_for_each_removal(model):
     lines = columns(figure, 2)
     assert [axes.get_title() for axes in lines[0]] == [
         "image",
-        "intact",
+        "original image",
         "grey",
         "layer masking",
         "layer masking, zero\npadding",
@@ -85,13 +86,13 @@ def test_what_is_shown_is_what_the_layer_answers(model, layer):
     plain = nn.Sequential(*(model[0], *model[1])[:steps])
     figure = plot_activations(model, IMAGE, MASK, layer, colors=COLORS, channels=range(6))
     with torch.no_grad():
-        intact = plain(IMAGE)
+        original = plain(IMAGE)
         grey = plain(torch.where(MASK, IMAGE, 0.5))
         layered, zero = (
             make_forward(removal, plain)(IMAGE, mask=MASK) for removal in ("layer", "layer-zero")
         )
     for channel, line in enumerate(columns(figure, 6)):
-        for axes, expected in zip(line[1:3], (intact, grey), strict=True):
+        for axes, expected in zip(line[1:3], (original, grey), strict=True):
             assert np.allclose(array(axes), expected[0, channel], atol=1e-6)
         for axes, expected in zip(line[3:], (layered, zero), strict=True):
             shown = array(axes)
@@ -167,13 +168,13 @@ class Forgetful(nn.Module):
 
 @pytest.mark.parametrize("layer", ["unused", "idle"])
 def test_a_module_that_computes_nothing_is_an_error(layer):
-    with pytest.raises(InputError, match=f"module '{layer}' answers with no map"):
+    with pytest.raises(InputError, match=f"module '{layer}' returns no map"):
         plot_activations(Forgetful().eval(), IMAGE, MASK, layer, colors=COLORS)
 
 
 @pytest.mark.parametrize("removals", [("grey",), ("layer",)])
-def test_a_layer_behind_the_pooling_is_an_error(model, removals):
-    with pytest.raises(InputError, match="module '4' answers with no map"):
+def test_a_layer_after_the_pooling_is_an_error(model, removals):
+    with pytest.raises(InputError, match="module '4' returns no map"):
         plot_activations(model, IMAGE, MASK, "4", colors=COLORS, removals=removals)
 
 
@@ -204,8 +205,10 @@ def test_rounds_that_make_no_sense_are_an_error(rounds):
 
 def test_no_text_is_cut_off_or_written_over_another(model):
     assert_readable(plot_neighbor_padding(IMAGE, MASK))
-    removals = ("grey", "layer-first", "layer-zero")
-    assert_readable(plot_activations(model, IMAGE, MASK, "1", colors=COLORS, removals=removals))
+    removals = ("grey", "layer-first", "layer-zero", "layer-paper")
+    for size in (10, 14):
+        with rc_context({"font.size": size}):
+            assert_readable(plot_activations(model, IMAGE, MASK, "1", colors=COLORS, removals=removals))
 
 
 def test_layer_masking_is_traced_not_hooked(model, monkeypatch):

@@ -6,8 +6,10 @@ import torch.nn.functional as F
 from support import SmallVGG, mask_families, redraw
 from torch import nn
 
-from captum_layermask import InputError, LayerMaskedForward, UnknownNameError
+from captum_layermask import InputError, LayerMaskedForward, UnknownNameError, rule_for
 from captum_layermask.masking.module_rules import with_module_rules
+from captum_layermask.masking.windows import Window
+from captum_layermask.rules.sliding import slide
 
 SIZE = 32
 IMAGES = torch.randn(2, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(3), dtype=torch.double)
@@ -119,6 +121,33 @@ def test_until_the_last_module_is_layer_masking(model):
     everything = LayerMaskedForward(model)(IMAGES, mask=VISIBLE)
     assert torch.equal(LayerMaskedForward(model, until="head")(IMAGES, mask=VISIBLE), everything)
     assert torch.equal(LayerMaskedForward(model, until=3)(IMAGES, mask=VISIBLE), everything)
+
+
+class OwnPool(nn.Module):
+    """A pool whose rule slides a window."""
+
+    def forward(self, x):
+        return F.max_pool2d(x, 3, 1, 1)
+
+
+@rule_for(OwnPool)
+def own_pool(module, x):
+    return slide(x, Window((3, 3), before=(1, 1), after=(1, 1)), module, linear=False)
+
+
+@pytest.mark.parametrize("until", ["0", 1])
+def test_a_module_with_a_rule_runs_as_usual_after_the_last_masked_layer(until):
+    convolution = redraw(nn.Conv2d(3, 4, 3, padding=1)).double()
+    forward = LayerMaskedForward(nn.Sequential(convolution, OwnPool()), until=until)
+    expected = OwnPool()(LayerMaskedForward(convolution)(IMAGES, mask=VISIBLE))
+    assert torch.equal(forward(IMAGES, mask=VISIBLE), expected)
+
+
+@pytest.mark.parametrize("until", ["stem", 1])
+def test_a_trace_has_each_operation_once(until, model):
+    steps = LayerMaskedForward(model, until=until).trace(IMAGES, mask=VISIBLE)
+    assert [s.operation for s in steps] == [s.operation for s in LayerMaskedForward(model).trace(IMAGES)]
+    assert [s.visible == 1 for s in steps][2:4] == [False, True]
 
 
 def test_the_model_is_left_as_it_was(model):

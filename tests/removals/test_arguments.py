@@ -10,8 +10,8 @@ from captum_layermask.removals.colors import Colors
 
 PARTLY = torch.ones(2, 3, 4, 4)
 PARTLY[:, :, :2] = MISSING
-HOLE = torch.ones(4, 4)
-HOLE[:2] = 0
+MASK = torch.ones(4, 4)
+MASK[:2] = 0
 
 
 class Scaled(nn.Module):
@@ -27,10 +27,10 @@ def forwards():
 @pytest.mark.parametrize("forward", forwards(), ids=lambda forward: type(forward).__name__)
 @pytest.mark.parametrize("how", ["MISSING", "mask="])
 def test_the_image_may_stand_second_or_have_a_name(forward, how):
-    x, options = (PARTLY, {}) if how == "MISSING" else (torch.ones(2, 3, 4, 4), {"mask": HOLE})
+    x, options = (PARTLY, {}) if how == "MISSING" else (torch.ones(2, 3, 4, 4), {"mask": MASK})
     scale = torch.tensor(2.0)
     expected = forward(scale, x, bias=1.0, **options)
-    removed = forward(scale, torch.ones(2, 3, 4, 4), bias=1.0, mask=HOLE)
+    removed = forward(scale, torch.ones(2, 3, 4, 4), bias=1.0, mask=MASK)
     assert torch.equal(expected, removed)
     assert torch.equal(expected, forward(scale, pixels=x, bias=1.0, **options))
     assert torch.equal(expected, forward(bias=1.0, pixels=x, scale=scale, **options))
@@ -59,7 +59,7 @@ def test_captums_tuples_of_inputs():
             return x.mean((2, 3)) + h.mean((2, 3))
 
     forward, pair = LayerMaskedForward(Pair()), (torch.rand(1, 3, 4, 4), torch.rand(1, 3, 4, 4))
-    masks = ((1 - HOLE).long().expand(1, 1, 4, 4), torch.full((1, 1, 4, 4), 2))
+    masks = ((1 - MASK).long().expand(1, 1, 4, 4), torch.full((1, 1, 4, 4), 2))
     with pytest.raises(InputError, match="argument 2"):
         FeatureAblation(forward).attribute(pair, baselines=(MISSING, MISSING), target=0, feature_mask=masks)
     of_x, of_h = FeatureAblation(forward).attribute(
@@ -75,7 +75,7 @@ def test_captums_tuples_of_inputs():
 )
 def test_what_looks_like_the_image_first_is_the_image(other):
     with pytest.raises(InputError, match="must be a floating-point tensor"):
-        LayerMaskedForward(Scaled())(other, torch.ones(2, 3, 4, 4), mask=HOLE)
+        LayerMaskedForward(Scaled())(other, torch.ones(2, 3, 4, 4), mask=MASK)
 
 
 def test_no_image_at_all():
@@ -89,8 +89,8 @@ def test_rows_of_every_argument_go_with_their_images():
             return x.mean((2, 3)) * deep["scale"][0] + add
 
     x, scale, add = torch.rand(5, 3, 4, 4), torch.rand(5, 1), torch.rand(5, 3)
-    whole = LayerMaskedForward(Rows())(x, {"scale": [scale]}, add=add, mask=HOLE)
-    parts = LayerMaskedForward(Rows(), max_batch=2)(x, {"scale": [scale]}, add=add, mask=HOLE)
+    whole = LayerMaskedForward(Rows())(x, {"scale": [scale]}, add=add, mask=MASK)
+    parts = LayerMaskedForward(Rows(), max_batch=2)(x, {"scale": [scale]}, add=add, mask=MASK)
     assert torch.equal(whole, parts)
 
 

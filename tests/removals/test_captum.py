@@ -54,9 +54,9 @@ def test_feature_ablation(masked, image, per_eval, full):
     with torch.no_grad():
         whole = masked(image)[0, 3]
         for segment in range(16):
-            hole = segments[0, 0] == segment
-            expected = whole - without(masked, image, hole)[0, 3]
-            torch.testing.assert_close(got[0, :, hole], expected.expand(3, GRID**2), rtol=1e-5, atol=1e-5)
+            removed = segments[0, 0] == segment
+            expected = whole - without(masked, image, removed)[0, 3]
+            torch.testing.assert_close(got[0, :, removed], expected.expand(3, GRID**2), rtol=1e-5, atol=1e-5)
 
 
 def test_feature_ablation_of_a_batch(masked, image):
@@ -86,10 +86,10 @@ def test_occlusion(masked, image, per_eval):
         whole = masked(image)[0, 3]
         for top in (0, 10, 20):
             for left in (0, 10, 20):
-                hole = torch.zeros(SIZE, SIZE, dtype=torch.bool)
-                hole[top : top + 12, left : left + 12] = True
-                total[hole] += whole - without(masked, image, hole)[0, 3]
-                count += hole
+                removed = torch.zeros(SIZE, SIZE, dtype=torch.bool)
+                removed[top : top + 12, left : left + 12] = True
+                total[removed] += whole - without(masked, image, removed)[0, 3]
+                count += removed
     expected = (total / count).expand(1, 3, -1, -1)
     torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
 
@@ -116,8 +116,8 @@ def test_default_similarity_kernel_is_as_for_a_grey_baseline(image):
     from captum.attr._core.lime import get_exp_kernel_similarity_function
 
     kernel = get_exp_kernel_similarity_function("cosine")
-    hole = segments < 5
-    missing, grey = (torch.where(hole, value, image) for value in (MISSING, 0.0))
+    removed = segments < 5
+    missing, grey = (torch.where(removed, value, image) for value in (MISSING, 0.0))
     assert kernel(image, missing, None) == pytest.approx(kernel(image, grey, None), rel=1e-6)
 
 

@@ -62,7 +62,7 @@ from captum_layermask.metrics.wordnet import hierarchy
 from captum_layermask.models.pretrained import Normalize
 from captum_layermask.plots.explanation import plot_explanation
 from captum_layermask.removals.colors import Colors
-from captum_layermask.removals.leaking_fills import PaintedForward
+from captum_layermask.removals.leaking_fills import LeakingFillForward
 from captum_layermask.removals.registry import Setting
 from captum_layermask.testing import check_masking
 
@@ -70,7 +70,7 @@ ROOT = Path(__file__).parents[2]
 COLORS = Colors([0.4, 0.5, 0.6], [0.2, 0.2, 0.2], normalized=False)
 PIXELS = torch.rand(1, 3, 24, 24, generator=torch.Generator().manual_seed(0)) + 0.1
 SEGMENTS = grid(PIXELS, size=8)
-HOLED = torch.where(SEGMENTS == 4, MISSING, PIXELS)
+PARTLY_MISSING = torch.where(SEGMENTS == 4, MISSING, PIXELS)
 
 
 def public():
@@ -99,7 +99,7 @@ def is_its_own(module, name, value):
 PUBLIC = public()
 KINDS = list(dict.fromkeys(value for value in PUBLIC.values() if inspect.isclass(value)))
 ERRORS = [kind for kind in KINDS if issubclass(kind, Exception)]
-#: What a user can hold objects of. An activation inside a forward is none: kept, it is a plain tensor.
+#: What a user can hold objects of. An activation inside a forward is none: outside, it is a plain tensor.
 HELD = [
     kind
     for kind in KINDS
@@ -123,7 +123,7 @@ def through_file(value, save, load):
 
 
 def same(a, b):
-    """Whether two objects hold the same, all the way down; what holds itself is asked for its looks."""
+    """Whether two objects hold the same, all the way down; what holds itself is compared by its looks."""
     if a is b or type(a) is not type(b):
         return a is b
     if isinstance(a, torch.Tensor):
@@ -151,12 +151,12 @@ def small_transformer():
 
 
 def forwards():
-    """One of every way to remove pixels, that has been called."""
+    """One of every removal, that has been called."""
     made = {}
     for removal in REMOVALS:
         model = small_transformer() if removal == "drop-tokens" else small_classifier(4)
         made[removal] = make_forward(removal, model, colors=COLORS, reference=PIXELS, segments=SEGMENTS)
-        made[removal].requires_grad_(False)(HOLED)
+        made[removal].requires_grad_(False)(PARTLY_MISSING)
     return made
 
 
@@ -175,16 +175,16 @@ def examples(tmp_path_factory):
     )
     explanation = comparison.rows[0].explanation
     mask = Mask(SEGMENTS != 4)
-    mask.behind(Window((3, 3), before=(1, 1), after=(1, 1)), paper)
-    trace = forward.trace(HOLED, outputs=True)
+    mask.after(Window((3, 3), before=(1, 1), after=(1, 1)), paper)
+    trace = forward.trace(PARTLY_MISSING, outputs=True)
     metrics = [ClassEntropy(4), UnchangedPredictions(), WordNetSimilarity(), TopKAblation(2)]
     metrics += [AlignmentScore(), TopKJaccard(2), GridPointingGame()]
     made = [
         *forwards().values(),
-        PaintedForward(forward.model, PIXELS),
+        LeakingFillForward(forward.model, PIXELS),
         *REMOVALS.values(),
         *(Setting(COLORS, PIXELS, SEGMENTS), COLORS, Normalize([0.5], [0.2]), model),
-        *(comparison, comparison.rows[0], comparison.rows[0].intact, explanation),
+        *(comparison, comparison.rows[0], comparison.rows[0].original, explanation),
         *(experiment, Shape(model, data), Lime(model, data), data),
         run(experiment, folder / "out", show_progress=False),
         *(Report("", "", (absent("", ""),), {}, {}), absent("", ""), Interval(0.5, 0.25, 0.75)),
@@ -224,9 +224,9 @@ def test_errors_and_warnings_say_in_another_process_what_they_said(kind):
 @pytest.mark.parametrize("removal", REMOVALS)
 def test_a_copied_forward_predicts_the_same(removal):
     forward = forwards()[removal]
-    expected = forward(HOLED)
+    expected = forward(PARTLY_MISSING)
     for copied in COPIES.values():
-        assert torch.equal(copied(forward)(HOLED), expected)
+        assert torch.equal(copied(forward)(PARTLY_MISSING), expected)
 
 
 @torch.no_grad()
@@ -235,7 +235,7 @@ def test_an_average_of_weights_over_a_forward():
     averaged = AveragedModel(forward)
     for _ in range(3):
         averaged.update_parameters(forward)
-    assert torch.equal(averaged(HOLED), forward(HOLED))
+    assert torch.equal(averaged(PARTLY_MISSING), forward(PARTLY_MISSING))
 
 
 @torch.no_grad()
@@ -248,6 +248,6 @@ def test_forwards_and_errors_reach_another_process_and_come_back(method):
     }
     with ProcessPoolExecutor(1, multiprocessing.get_context(method)) as pool:
         for forward in sent.values():
-            assert torch.equal(pool.submit(forward, HOLED).result(), forward(HOLED))
+            assert torch.equal(pool.submit(forward, PARTLY_MISSING).result(), forward(PARTLY_MISSING))
         with pytest.raises(UnknownNameError, match="did you mean 'grey'"):
             pool.submit(make_forward, "gray", small_classifier(4)).result()

@@ -1,4 +1,4 @@
-"""Ways that paint over missing pixels, each against the same picture made by hand."""
+"""Removals that fill missing pixels, each against the same picture made by hand."""
 
 import math
 
@@ -47,7 +47,7 @@ def model():
     return redraw(SmallVGG()).double()
 
 
-def painted(forward, images=IMAGES, visible=VISIBLE):
+def filled(forward, images=IMAGES, visible=VISIBLE):
     """What the network is given."""
     seen = []
     forward.model = nn.Sequential(nn.Identity())
@@ -63,7 +63,7 @@ def test_nothing_missing_changes_nothing(name, model):
 
 
 @pytest.mark.parametrize("name", CLEAN)
-def test_hidden_pixels_change_nothing(name, model):
+def test_missing_pixels_change_nothing(name, model):
     forward = CLEAN[name](model)
     masked = forward(IMAGES, mask=VISIBLE)
     assert not torch.allclose(masked, model(IMAGES))
@@ -73,12 +73,12 @@ def test_hidden_pixels_change_nothing(name, model):
 
 
 @pytest.mark.parametrize("name", LEAKING)
-def test_a_leaking_removal_shows_what_is_hidden(name, model):
+def test_a_leaking_removal_shows_what_is_missing(name, model):
     other = torch.where(VISIBLE, IMAGES, 1 - IMAGES)
     one, two = LEAKING[name](model, IMAGES), LEAKING[name](model, other)
-    hidden = torch.where(VISIBLE, IMAGES, MISSING)
-    assert torch.equal(one(hidden), one(IMAGES, mask=VISIBLE))
-    assert not torch.allclose(one(hidden), two(hidden))
+    missing = torch.where(VISIBLE, IMAGES, MISSING)
+    assert torch.equal(one(missing), one(IMAGES, mask=VISIBLE))
+    assert not torch.allclose(one(missing), two(missing))
 
 
 @pytest.mark.parametrize("name", CLEAN)
@@ -91,20 +91,20 @@ def test_an_empty_image_is_finite_and_always_the_same(name, model):
 
 @pytest.mark.parametrize("name", CLEAN)
 def test_visible_pixels_stay_as_they_are(name, model):
-    picture = painted(CLEAN[name](model))
+    picture = filled(CLEAN[name](model))
     assert torch.equal(torch.where(VISIBLE, picture, 0), torch.where(VISIBLE, IMAGES, 0))
 
 
 def test_grey_is_zero_after_normalisation_and_the_mean_before():
-    hole = ~VISIBLE.expand_as(IMAGES)
-    grey = painted(ColorFilledForward(nn.Identity(), None, NORMALIZED))
-    assert torch.equal(grey[hole], torch.zeros_like(grey[hole]))
-    grey = painted(ColorFilledForward(nn.Identity(), None, PLAIN))
+    missing = ~VISIBLE.expand_as(IMAGES)
+    grey = filled(ColorFilledForward(nn.Identity(), None, NORMALIZED))
+    assert torch.equal(grey[missing], torch.zeros_like(grey[missing]))
+    grey = filled(ColorFilledForward(nn.Identity(), None, PLAIN))
     assert torch.equal(grey, torch.where(VISIBLE, IMAGES, torch.tensor(MEAN).view(-1, 1, 1)))
 
 
 def test_a_colour_is_given_in_the_units_of_the_picture():
-    pink = painted(ColorFilledForward(nn.Identity(), (1, 0.4, 0.7), NORMALIZED))
+    pink = filled(ColorFilledForward(nn.Identity(), (1, 0.4, 0.7), NORMALIZED))
     row, column = (~VISIBLE[0, 0]).nonzero()[0].tolist()
     expected = [(1 - 0.5) / 0.2, (0.4 - 0.4) / 0.25, (0.7 - 0.3) / 0.5]
     assert pink[0, :, row, column].tolist() == pytest.approx(expected, rel=1e-6)
@@ -117,27 +117,27 @@ def test_noise_has_its_distribution_and_does_not_depend_on_the_batch():
         ("uniform", [0.5] * 3, [math.sqrt(1 / 12)] * 3),
         ("gaussian", MEAN, STD),
     ):
-        noise = painted(NoiseFilledForward(nn.Identity(), name, PLAIN, seed=5), images, nothing)
+        noise = filled(NoiseFilledForward(nn.Identity(), name, PLAIN, seed=5), images, nothing)
         assert torch.equal(noise[0], noise[1])
         for channel in range(3):
             assert float(noise[0, channel].mean()) == pytest.approx(mean[channel], abs=0.02)
             assert float(noise[0, channel].std()) == pytest.approx(std[channel], abs=0.02)
-        other = painted(NoiseFilledForward(nn.Identity(), name, PLAIN, seed=6), images, nothing)
+        other = filled(NoiseFilledForward(nn.Identity(), name, PLAIN, seed=6), images, nothing)
         assert not torch.equal(noise, other)
-        scaled = painted(NoiseFilledForward(nn.Identity(), name, NORMALIZED, seed=5), images, nothing)
+        scaled = filled(NoiseFilledForward(nn.Identity(), name, NORMALIZED, seed=5), images, nothing)
         back = scaled * torch.tensor(STD).view(-1, 1, 1) + torch.tensor(MEAN).view(-1, 1, 1)
         assert torch.allclose(back, noise, atol=1e-6)
 
 
 def test_neighbour_fill_is_the_slow_transcription_until_the_hole_is_closed():
-    picture = painted(NeighborFilledForward(nn.Identity()))
+    picture = filled(NeighborFilledForward(nn.Identity()))
     kinds = np.where(VISIBLE[:, 0].numpy(), transcription.VISIBLE, transcription.MISSING)
     expected = transcription.neighbor_pad(torch.where(VISIBLE, IMAGES, 0), kinds, SIZE)
     assert torch.allclose(picture, expected, rtol=1e-12)
 
 
 def test_the_visible_blur_is_a_normalised_convolution():
-    picture = painted(VisibleBlurredForward(nn.Identity(), 2.0))
+    picture = filled(VisibleBlurredForward(nn.Identity(), 2.0))
     for sample in range(2):
         seen = VISIBLE[sample, 0].double().numpy()
         blur = [
@@ -154,12 +154,12 @@ def test_the_visible_blur_is_a_normalised_convolution():
 def test_out_of_the_blurs_reach_is_the_mean_of_the_visible():
     visible = torch.zeros(SIZE, SIZE)
     visible[:2, :2] = 1
-    picture = painted(VisibleBlurredForward(nn.Identity(), 1.0), IMAGES[:1], visible)
+    picture = filled(VisibleBlurredForward(nn.Identity(), 1.0), IMAGES[:1], visible)
     assert torch.allclose(picture[0, :, -1, -1], IMAGES[0, :, :2, :2].mean((1, 2)))
 
 
 def test_the_leaking_blur_is_scipys():
-    picture = painted(BlurredForward(nn.Identity(), IMAGES, 2.0))
+    picture = filled(BlurredForward(nn.Identity(), IMAGES, 2.0))
     expected = np.stack(
         [[ndimage.gaussian_filter(c, 2.0, mode="mirror", radius=6) for c in i] for i in IMAGES.numpy()]
     )
@@ -173,7 +173,7 @@ def test_the_segment_mean_is_limes_own_picture():
         fudged[SEGMENTS[0, 0].numpy() == i] = [
             image[SEGMENTS[0, 0].numpy() == i][:, c].mean() for c in range(3)
         ]
-    picture = painted(SegmentMeanForward(nn.Identity(), IMAGES[:1], SEGMENTS), IMAGES[:1], VISIBLE[:1])
+    picture = filled(SegmentMeanForward(nn.Identity(), IMAGES[:1], SEGMENTS), IMAGES[:1], VISIBLE[:1])
     expected = torch.where(VISIBLE[:1], IMAGES[:1], torch.from_numpy(fudged).permute(2, 0, 1))
     assert torch.allclose(picture, expected, rtol=1e-12)
 
@@ -199,12 +199,12 @@ def test_gradients_flow_to_visible_pixels(model):
         (lambda m: Colors((0.5,), (0.0,)), "must be positive"),
         (lambda m: VisibleBlurredForward(m, 0), "positive number of pixels"),
         (lambda m: BlurredForward(m, IMAGES, -1), "positive number of pixels"),
-        (lambda m: BlurredForward(m, None), "reference=, the intact image"),
+        (lambda m: BlurredForward(m, None), "reference=, the original image"),
         (lambda m: BlurredForward(m, torch.full((1, 3, 4, 4), MISSING)), "has missing pixels"),
         (lambda m: BlurredForward(m, torch.zeros(1, 3, 4, 4, dtype=torch.uint8)), "floating-point"),
         (lambda m: SegmentMeanForward(m, IMAGES, None), "pass segments="),
         (lambda m: SegmentMeanForward(m, IMAGES, SEGMENTS[0]), "give a LongTensor"),
-        (lambda m: BlurredForward(m, IMAGES[..., :9])(IMAGES, mask=VISIBLE), "give the intact image"),
+        (lambda m: BlurredForward(m, IMAGES[..., :9])(IMAGES, mask=VISIBLE), "give the original image"),
         (
             lambda m: ColorFilledForward(m, None, Colors((0.5,), (0.5,)))(IMAGES, mask=VISIBLE),
             "1 channels and the image 3",

@@ -1,4 +1,4 @@
-"""Inpainting is OpenCV's, imputation is ROAD's, and neither sees what it has to hide."""
+"""Inpainting is OpenCV's, imputation is ROAD's, and neither sees what is missing."""
 
 import builtins
 
@@ -41,8 +41,8 @@ def smooth_images(n=2, size=SIZE, seed=0):
     return images
 
 
-def holes(seed=0, size=SIZE):
-    """A mask with patches and single pixels hidden, but the upper corners visible."""
+def ragged_mask(seed=0, size=SIZE):
+    """A mask with patches and single pixels missing, but the upper corners visible."""
     visible = mask_families(size, seed)["patches"] | mask_families(size, seed)["speckle"]
     visible[0, [0, -1]] = True
     assert not visible.all()
@@ -52,9 +52,9 @@ def holes(seed=0, size=SIZE):
 def row_by_row(image, visible, weights=((1, 2, 1), (2, 0, 2), (1, 2, 1))):
     """ROAD's system for one channel, written down pixel by pixel and solved densely."""
     rows, columns = image.shape
-    hidden = [tuple(p) for p in (~visible).nonzero().tolist()]
-    a, b = np.zeros((len(hidden), len(hidden))), np.zeros(len(hidden))
-    for i, (y, x) in enumerate(hidden):
+    missing = [tuple(p) for p in (~visible).nonzero().tolist()]
+    a, b = np.zeros((len(missing), len(missing))), np.zeros(len(missing))
+    for i, (y, x) in enumerate(missing):
         near = {
             (y + dy, x + dx): weights[dy + 1][dx + 1] / 12
             for dy in (-1, 0, 1)
@@ -64,8 +64,8 @@ def row_by_row(image, visible, weights=((1, 2, 1), (2, 0, 2), (1, 2, 1))):
         a[i, i] = 1
         for place, weight in near.items():
             share = weight / sum(near.values())
-            if place in hidden:
-                a[i, hidden.index(place)] -= share
+            if place in missing:
+                a[i, missing.index(place)] -= share
             else:
                 b[i] += share * image[place]
     filled = image.clone()
@@ -76,20 +76,20 @@ def row_by_row(image, visible, weights=((1, 2, 1), (2, 0, 2), (1, 2, 1))):
 @pytest.mark.parametrize("radius", [3, 5])
 @pytest.mark.parametrize("method", FLAGS)
 def test_inpainting_is_opencvs(method, radius):
-    (image,), visible = smooth_images(1), holes()
+    (image,), visible = smooth_images(1), ragged_mask()
     means = torch.stack([channel[visible].mean().round() for channel in image])
     covered = torch.where(visible, image, means[:, None, None]).permute(1, 2, 0).numpy()
-    hole = (~visible).numpy().astype(np.uint8)
-    expected = cv2.inpaint(covered.astype(np.uint8), hole, radius, FLAGS[method])
+    gap = (~visible).numpy().astype(np.uint8)
+    expected = cv2.inpaint(covered.astype(np.uint8), gap, radius, FLAGS[method])
     out = InpaintedForward(keep, method, radius)(image[None], mask=visible)[0]
     assert torch.equal(out.permute(1, 2, 0).round(), torch.from_numpy(expected).double())
     assert (out - out.round()).abs().max() < 1e-10
 
 
 @pytest.mark.parametrize(("method", "masker"), [("telea", "inpaint_telea"), ("navier-stokes", "inpaint_ns")])
-def test_inpainting_is_that_of_shaps_masker_when_it_cannot_see_what_is_hidden(method, masker):
+def test_inpainting_is_that_of_shaps_masker_when_it_cannot_see_what_is_missing(method, masker):
     shap = pytest.importorskip("shap")
-    (image,), visible = smooth_images(1), holes()
+    (image,), visible = smooth_images(1), ragged_mask()
     means = torch.stack([channel[visible].mean().round() for channel in image])
     covered = torch.where(visible, image, means[:, None, None]).permute(1, 2, 0).numpy()
     present = visible[..., None].expand(SIZE, SIZE, 3).numpy().ravel()
@@ -100,7 +100,7 @@ def test_inpainting_is_that_of_shaps_masker_when_it_cannot_see_what_is_hidden(me
 
 @pytest.mark.parametrize("method", FLAGS)
 def test_inpainting_does_not_depend_on_the_units(method):
-    images, visible = smooth_images(), holes()
+    images, visible = smooth_images(), ragged_mask()
     scale = torch.tensor([2.0, 0.25, 1 / 64], dtype=torch.double)[:, None, None]
     shift = torch.tensor([-64.0, 8.0, 1.0], dtype=torch.double)[:, None, None]
     forward = InpaintedForward(keep, method)
@@ -119,11 +119,11 @@ def test_inpainting_stays_in_the_range_of_the_visible_pixels(method):
 
 def test_opencv_itself_reads_pixels_that_it_is_to_replace():
     """The reason for covering them; should this fail, the covering can go."""
-    (image,), visible = smooth_images(1), holes()
+    (image,), visible = smooth_images(1), ragged_mask()
     levels = image.permute(1, 2, 0).numpy().astype(np.uint8)
     other = np.where(visible[..., None], levels, 255 - levels)
-    hole = (~visible).numpy().astype(np.uint8)
-    first, second = (cv2.inpaint(seen, hole, 3, cv2.INPAINT_TELEA) for seen in (levels, other))
+    gap = (~visible).numpy().astype(np.uint8)
+    first, second = (cv2.inpaint(seen, gap, 3, cv2.INPAINT_TELEA) for seen in (levels, other))
     assert (first != second).any()
 
 
@@ -155,7 +155,7 @@ def test_imputation_solves_roads_equations(size, seed):
 
 def test_imputation_is_that_of_grad_cam():
     road = pytest.importorskip("pytorch_grad_cam.metrics.road")
-    image, visible = torch.randn(3, SIZE, SIZE), holes()
+    image, visible = torch.randn(3, SIZE, SIZE), ragged_mask()
     expected = road.NoisyLinearImputer(noise=0)(image, visible.float())
     out = ImputedForward(keep, noise=0)(image[None], mask=visible)[0]
     assert torch.allclose(out, expected, rtol=0, atol=1e-6)
@@ -172,7 +172,7 @@ def test_imputation_stays_in_the_range_of_the_visible_pixels(seed, rows, columns
     assert out.min() >= low - 1e-9 and out.max() <= high + 1e-9
 
 
-def test_imputation_continues_a_linear_ramp_into_a_hole():
+def test_imputation_continues_a_linear_ramp_where_pixels_are_missing():
     y, x = torch.meshgrid(*(torch.arange(float(SIZE), dtype=torch.double),) * 2, indexing="ij")
     ramp = (3 * x - 2 * y + 1).expand(1, 1, -1, -1)
     visible = torch.ones(SIZE, SIZE, dtype=torch.bool)
@@ -183,7 +183,7 @@ def test_imputation_continues_a_linear_ramp_into_a_hole():
 
 def test_images_with_one_mask_share_one_factorisation():
     _imputation.cache_clear()
-    ImputedForward(keep)(smooth_images(4), mask=holes())
+    ImputedForward(keep)(smooth_images(4), mask=ragged_mask())
     assert _imputation.cache_info().misses == 1
 
 
@@ -199,7 +199,7 @@ def test_the_noise_is_gaussian_of_its_size_and_comes_from_the_seed():
 
 
 def test_a_constant_image_stays_constant(kind):
-    image, visible = torch.full((1, 3, SIZE, SIZE), 7.0), holes()
+    image, visible = torch.full((1, 3, SIZE, SIZE), 7.0), ragged_mask()
     out = kind(keep)(image, mask=visible)
     assert torch.allclose(out, image, rtol=0, atol=0.06 if kind is ImputedForward else 1e-5)
 
@@ -214,7 +214,7 @@ def test_nothing_masked_is_the_plain_model(kind):
 
 
 @pytest.mark.parametrize("family", sorted(mask_families(SIZE)))
-def test_what_is_hidden_leaves_every_bit(kind, family):
+def test_what_is_missing_leaves_every_bit(kind, family):
     model, x, visible = redraw(SmallVGG()), torch.randn(2, 3, SIZE, SIZE), mask_families(SIZE)[family]
     out = kind(model)(x, mask=visible)
     assert out.isfinite().all()
@@ -223,7 +223,7 @@ def test_what_is_hidden_leaves_every_bit(kind, family):
 
 
 def test_visible_pixels_are_left_alone_and_matter(kind):
-    x, visible = torch.randn(2, 3, SIZE, SIZE), holes()
+    x, visible = torch.randn(2, 3, SIZE, SIZE), ragged_mask()
     out, negative = kind(keep)(x, mask=visible), kind(keep)(-x, mask=visible)
     assert torch.equal(out[..., visible], x[..., visible])
     assert (out[..., ~visible] != negative[..., ~visible]).double().mean() > 0.9
@@ -240,7 +240,12 @@ def test_a_wholly_missing_image_is_zero(kind):
 def test_an_answer_does_not_depend_on_the_batch(kind):
     x = torch.randn(6, 3, SIZE, SIZE)
     masks = torch.stack(
-        [holes(0), holes(1), holes(0), *[mask_families(SIZE)[k] for k in ("all", "none", "blobs")]]
+        [
+            ragged_mask(0),
+            ragged_mask(1),
+            ragged_mask(0),
+            *[mask_families(SIZE)[k] for k in ("all", "none", "blobs")],
+        ]
     )
     forward = kind(keep)
     out = forward(x, mask=masks)
@@ -252,31 +257,31 @@ def test_an_answer_does_not_depend_on_the_batch(kind):
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
-def test_the_number_type_and_the_shape_are_kept(kind, dtype):
-    image, visible = (smooth_images() / 255).to(dtype), holes()
+def test_the_number_type_and_the_shape_stay(kind, dtype):
+    image, visible = (smooth_images() / 255).to(dtype), ragged_mask()
     out = kind(keep)(image, mask=visible)
     assert out.dtype == dtype and out.shape == image.shape
     precise = kind(keep)(image.double(), mask=visible)
     assert torch.equal(out, precise.to(dtype))
 
 
-def test_the_device_is_kept(kind):
+def test_the_device_stays(kind):
     if not torch.cuda.is_available():
         pytest.skip("no GPU")
-    x, visible = torch.randn(2, 3, SIZE, SIZE), holes()
+    x, visible = torch.randn(2, 3, SIZE, SIZE), ragged_mask()
     out = kind(keep)(x.cuda(), mask=visible)
     assert out.is_cuda and torch.equal(out.cpu(), kind(keep)(x, mask=visible))
 
 
 def test_gradients_reach_visible_pixels_only_as_themselves(kind):
-    x, visible = torch.randn(1, 3, SIZE, SIZE, requires_grad=True), holes()
+    x, visible = torch.randn(1, 3, SIZE, SIZE, requires_grad=True), ragged_mask()
     kind(keep)(x, mask=visible).sum().backward()
     assert torch.equal(x.grad, visible.float().expand_as(x))
 
 
 @pytest.mark.parametrize("channels", [1, 4])
 def test_any_number_of_channels(kind, channels):
-    x, visible = torch.randn(2, channels, SIZE, SIZE), holes()
+    x, visible = torch.randn(2, channels, SIZE, SIZE), ragged_mask()
     out = kind(keep)(x, mask=visible)
     alone = [kind(keep)(x[:, [c]], mask=visible)[:, 0] for c in range(channels)]
     tolerance = 0.2 if kind is ImputedForward else 1e-6
@@ -284,7 +289,7 @@ def test_any_number_of_channels(kind, channels):
 
 
 @pytest.mark.parametrize(
-    ("make", "error", "says"),
+    ("make", "error", "message"),
     [
         (lambda: InpaintedForward(keep, "tela"), UnknownNameError, "did you mean 'telea'"),
         (lambda: InpaintedForward(keep, radius=0), InputError, "radius must be 1 to 100"),
@@ -295,8 +300,8 @@ def test_any_number_of_channels(kind, channels):
         (lambda: ImputedForward(keep, noise=float("inf")), InputError, "noise must be"),
     ],
 )
-def test_options_that_mean_nothing_are_refused(make, error, says):
-    with pytest.raises(error, match=says):
+def test_options_that_mean_nothing_are_refused(make, error, message):
+    with pytest.raises(error, match=message):
         make()
 
 

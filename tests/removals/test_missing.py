@@ -57,7 +57,7 @@ def test_the_mask_is_copied_at_the_entrance():
 
 
 @pytest.mark.parametrize(
-    ("x", "mask", "says"),
+    ("x", "mask", "message"),
     [
         (torch.zeros(1, 3, 4, 4, dtype=torch.uint8), None, r"uint8.*\.float\(\)"),
         (torch.zeros(3, 4, 4), None, r"3×4×4.*x\[None\]"),
@@ -70,8 +70,8 @@ def test_the_mask_is_copied_at_the_entrance():
         (torch.full((1, 3, 2, 2), MISSING, requires_grad=True), None, "gradient.*mask="),
     ],
 )
-def test_bad_input_says_what_to_do(x, mask, says):
-    with pytest.raises(InputError, match=says):
+def test_bad_input_is_told_what_to_do(x, mask, message):
+    with pytest.raises(InputError, match=message):
         LayerMaskedForward(keep)(x, mask=mask)
 
 

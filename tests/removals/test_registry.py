@@ -1,4 +1,4 @@
-"""Every way to remove pixels by its name."""
+"""Every removal by its name."""
 
 import pytest
 import torch
@@ -7,6 +7,7 @@ from support import SmallVGG, redraw
 
 from captum_layermask import MISSING, InputError, LayerMaskedForward, UnknownNameError
 from captum_layermask.removals.colors import Colors
+from captum_layermask.removals.filled import FilledForward
 from captum_layermask.removals.fills import ColorFilledForward
 from captum_layermask.removals.registry import REMOVALS, Removal, make_forward
 
@@ -49,27 +50,71 @@ def test_each_name_makes_a_forward(name):
 
 
 @pytest.mark.parametrize("name", REMOVALS)
-def test_a_removal_leaks_exactly_where_it_says_so(name):
+def test_a_removal_leaks_exactly_where_it_is_marked(name):
     model = network(name)
     other = torch.where(VISIBLE, IMAGES, 1 - IMAGES)
-    answers = [
+    outputs = [
         make_forward(name, model, **SETTING | {"reference": images[:1]})(images, mask=VISIBLE)
         for images in (IMAGES, other)
     ]
-    assert torch.equal(*answers) != REMOVALS[name].leaks
+    assert torch.equal(*outputs) != REMOVALS[name].leaks
+
+
+NEEDS = {
+    "grey": {"colors"},
+    "black": {"colors"},
+    "white": {"colors"},
+    "uniform-noise": {"colors", "seed"},
+    "gaussian-noise": {"colors", "seed"},
+    "blur": {"reference"},
+    "segment-mean": {"reference", "segments"},
+    "road": {"seed"},
+}
+
+
+@pytest.mark.parametrize("name", REMOVALS)
+def test_a_removal_tells_what_its_forward_depends_on(name):
+    """Without one of its needs there is an error that names it, or another output."""
+    model, setting = network(name), SETTING | {"seed": 3}
+    needed = {key: setting[key] for key in REMOVALS[name].needs}
+    assert needed.keys() == NEEDS.get(name, set())
+    expected = make_forward(name, model, **needed)(IMAGES, mask=VISIBLE)
+    for key in needed:
+        try:
+            other = make_forward(name, model, **{k: v for k, v in needed.items() if k != key})
+            assert not torch.equal(other(IMAGES, mask=VISIBLE), expected), key
+        except InputError as error:
+            assert f"{key}=" in str(error)
+
+
+def test_a_forward_of_a_users_own_is_given_what_its_constructor_names(monkeypatch):
+    class Mirrored(FilledForward):
+        leaks = True
+
+        def __init__(self, model, reference, seed, strength=1.0):
+            super().__init__(model)
+            self.given = reference, seed, strength
+
+        def fill(self, image, mask):
+            return self.given[0].flip(3)
+
+    monkeypatch.setitem(REMOVALS, "mirror", Removal("mirror", Mirrored, {"strength": 2.0}))
+    assert REMOVALS["mirror"].leaks and REMOVALS["mirror"].needs == {"reference", "seed"}
+    forward = make_forward("mirror", network("mirror"), **SETTING, seed=7)
+    assert forward.given == (SETTING["reference"], 7, 2.0)
+    forward(IMAGES, mask=VISIBLE)
+    assert forward.vanished is None
 
 
 def test_a_user_adds_a_removal_in_one_line(monkeypatch):
-    monkeypatch.setitem(
-        REMOVALS, "pink", Removal("pink", lambda m, s: ColorFilledForward(m, (1, 0.4, 0.7), s.colors))
-    )
+    monkeypatch.setitem(REMOVALS, "pink", Removal("pink", ColorFilledForward, {"color": (1, 0.4, 0.7)}))
     model = network("pink")
     expected = ColorFilledForward(model, (1, 0.4, 0.7), SETTING["colors"])(IMAGES, mask=VISIBLE)
     assert torch.equal(make_forward("pink", model, **SETTING)(IMAGES, mask=VISIBLE), expected)
 
 
 def test_an_unknown_name_offers_near_ones():
-    with pytest.raises(UnknownNameError, match="did you mean 'grey'"):
+    with pytest.raises(UnknownNameError, match="unknown removal 'gray'; did you mean 'grey'"):
         make_forward("gray", network("grey"))
 
 
@@ -82,7 +127,7 @@ def test_an_unknown_name_offers_near_ones():
         ("segment-mean", "segments", "pass segments="),
     ],
 )
-def test_what_a_removal_needs_is_asked_for(name, gap, sentence):
+def test_what_a_removal_needs_is_named(name, gap, sentence):
     with pytest.raises(InputError, match=sentence):
         make_forward(name, network(name), **SETTING | {gap: None})
 

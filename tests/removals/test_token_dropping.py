@@ -163,7 +163,7 @@ def test_nothing_missing_changes_nothing(name, models):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_hidden_pixels_change_nothing(name, models):
+def test_missing_pixels_change_nothing(name, models):
     forward = TokenDroppedForward(models[name])
     masked = forward(IMAGES, mask=VISIBLE)
     for value in (torch.nan, torch.inf, 7.0):
@@ -291,6 +291,15 @@ class CallsTwice(Normalized):
         return self.alias(x) + self.alias(x.flip(3))
 
 
+class CallsAnotherReference(nn.Module):
+    def __init__(self, vit):
+        super().__init__()
+        self.vit, self.references = vit, [vit]
+
+    def forward(self, x):
+        return self.references[0](x)
+
+
 class OtherTokens(vision_transformer.VisionTransformer):
     def forward_features(self, x, attn_mask=None, is_causal=False):
         return super().forward_features(x.roll(PATCH, 3))
@@ -338,9 +347,9 @@ def test_models_whose_tokens_cannot_be_dropped(make, message):
         (lambda vit: nn.Sequential(nn.Upsample((SIZE, SIZE)), vit), "resize, crop and batch it before"),
         (CallsForwardFeatures, "uses 'forward_features'"),
         (CallsTwice, "more than once"),
-        (lambda vit: torch.compile(vit, backend="eager"), "went past its vision transformer"),
+        (CallsAnotherReference, "another reference"),
     ],
-    ids=["resize", "parts", "twice", "compiled"],
+    ids=["resize", "parts", "twice", "another reference"],
 )
 def test_wrappers_that_hide_which_tokens_are_missing(wrap, message):
     model = wrap(timm_vit())
@@ -348,6 +357,19 @@ def test_wrappers_that_hide_which_tokens_are_missing(wrap, message):
     side = SIZE // 2 if "resize" in message else SIZE
     with pytest.raises(InputError, match=message):
         TokenDroppedForward(model)(IMAGES[..., :side, :side], mask=torch.zeros(side, side))
+    assert facts(model) == before
+
+
+@pytest.mark.parametrize("inside", [False, True], ids=["the transformer", "a block"])
+def test_what_is_compiled_runs_uncompiled(inside):
+    vit = timm_vit()
+    expected = TokenDroppedForward(vit)(IMAGES, mask=VISIBLE)
+    if inside:
+        vit.blocks[0] = torch.compile(vit.blocks[0], backend="eager")
+        vit.blocks[1].compile(backend="eager")
+    model = vit if inside else torch.compile(vit, backend="eager")
+    before = facts(model)
+    assert torch.equal(TokenDroppedForward(model)(IMAGES, mask=VISIBLE), expected)
     assert facts(model) == before
 
 

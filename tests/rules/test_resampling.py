@@ -206,7 +206,7 @@ def test_a_probe_of_a_large_map_stays_small(monkeypatch):
 
 @compiles
 @pytest.mark.parametrize("mode", ["nearest", "bilinear", "bicubic", "area"])
-def test_a_compiled_interpolation_is_one_graph_and_gives_the_eager_answers(mode):
+def test_a_compiled_interpolation_is_one_graph_and_gives_the_eager_outputs(mode):
     torch.compiler.reset()
     graphs = []
 
