@@ -15,6 +15,7 @@ ROOT = Path(captum_layermask.__file__).parent
 #: Each layer may import those before it; the folders of one layer stand beside each other.
 LAYERS = [
     {"errors", "names", "text"},
+    {"files"},
     {"masking"},
     {"rules"},
     {"removals"},

@@ -21,7 +21,8 @@ from captum_layermask.evaluate.data.folders import require_outside
 from captum_layermask.names import ORDERS, REMOVAL_NAMES, SEGMENTATION_NAMES
 
 if TYPE_CHECKING:
-    from captum_layermask.evaluate.run import Experiment, Outcome
+    from captum_layermask.evaluate.experiment import Experiment
+    from captum_layermask.evaluate.running import Outcome
     from captum_layermask.models.pretrained import LoadedModel
 
 __all__ = ["app"]
@@ -38,7 +39,7 @@ def load_model(name: str) -> LoadedModel:
 
 @app.callback()
 def _group() -> None:
-    """Measure on many images how much each way to remove pixels misleads a network."""
+    """Measure on many images how much each removal of pixels misleads a network."""
     for package in ("jinja2", "pyarrow", "torchmetrics"):
         if importlib.util.find_spec(package) is None:
             raise MissingPackageError(
@@ -76,7 +77,7 @@ _Out = Annotated[
 _Removals = Annotated[
     str,
     typer.Option(
-        help=f"Ways to remove pixels, with commas between them: {', '.join(REMOVAL_NAMES)}.",
+        help=f"Removals, with commas between them: {', '.join(REMOVAL_NAMES)}.",
         callback=options.removals,
     ),
 ]
@@ -120,7 +121,7 @@ def curves(
     orders: Annotated[
         str,
         typer.Option(
-            help=f"In which order segments go, with commas between: {', '.join(ORDERS)}.",
+            help=f"In which order segments are removed, with commas between: {', '.join(ORDERS)}.",
             callback=options.orders,
         ),
     ] = _ALL_ORDERS,
@@ -163,7 +164,7 @@ def curves(
         each = len(experiment.units(experiment.images[0]))
         seconds = 1000 * each * outcome.facts["loop_seconds"] / outcome.facts["units"]
         typer.echo(
-            f"1000 images × {each} segmentations, orders and ways × {fractions} fractions would take "
+            f"1000 images × {each} segmentations, orders and removals × {fractions} fractions would take "
             f"{seconds:.0f} s of processes"
         )
 
@@ -187,7 +188,7 @@ def shape(
     seed: options.Seed = 0,
     threads: _Threads = None,
 ) -> None:
-    """Hide objects by their own masks and by broken ones: does the shape tell the class (§4.2, Fig. 6)?"""
+    """Remove objects by their own masks and by broken ones: does the shape tell the class (§4.2, Fig. 6)?"""
     from captum_layermask.evaluate.data.dataset import find_images
     from captum_layermask.evaluate.shape.experiment import Shape
 
@@ -235,7 +236,7 @@ def lime(
     seed: options.Seed = 0,
     threads: _Threads = None,
 ) -> None:
-    """Explain predictions by LIME under each way, and measure the explanations (§4.4, Table 2)."""
+    """Explain predictions by LIME under each removal, and measure the explanations (§4.4, Table 2)."""
     from captum_layermask.evaluate.data.dataset import find_images
     from captum_layermask.evaluate.lime.experiment import Lime
 
@@ -260,7 +261,7 @@ def lime(
 def _evaluate(experiment: Experiment, out: Path, command: str | None) -> Outcome | None:
     """Run an experiment, write its report and print the tables; processes but the first only run."""
     from captum_layermask.evaluate.report.report import heading, markdown, write_report
-    from captum_layermask.evaluate.run import run
+    from captum_layermask.evaluate.running import run
 
     with _stopped_run(out):
         outcome = run(experiment, out)

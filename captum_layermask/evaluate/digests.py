@@ -25,10 +25,15 @@ _BLOCK = 1 << 20
 
 
 def settings_of_model(model: LoadedModel) -> dict[str, Any]:
-    """What of a model decides its answers, JSON.
+    """What of a model decides its predictions, JSON.
 
     ``model`` is its name, ``network`` a digest of its structure and weights, ``preprocess`` one of what it
     makes of a test picture, ``classes`` one of their names, and ``device`` where it runs.
+
+    Example:
+        ```python
+        settings_of_model(load_model())["network"]
+        ```
     """
     network = model.network
     tensors = [*network.parameters(), *network.buffers()]
@@ -45,6 +50,11 @@ def digest_of_network(network: nn.Module) -> str:
     """A digest of a network: its modules as they print, and its tensors' names, types, shapes and bytes.
 
     Buffers that are not saved count too. What a module computes in code of its own does not.
+
+    Example:
+        ```python
+        digest_of_network(model.network)
+        ```
     """
     digest = hashlib.sha256(re.sub(r" at 0x[0-9a-fA-F]+", "", str(network)).encode())
     for kind in (network.named_parameters, network.named_buffers):
@@ -58,6 +68,11 @@ def digest_of_files(files: Iterable[tuple[str, Path]]) -> str:
     """A digest of names and of the bytes in the files, several of which are read at once.
 
     A file that cannot be read counts as such; it is for the run to say so.
+
+    Example:
+        ```python
+        digest_of_files([("a.png", Path("val/a.png"))])
+        ```
     """
     digest = hashlib.sha256()
     with ThreadPoolExecutor() as threads:

@@ -46,6 +46,13 @@ class Peers:
         store: the same in all processes.
         rank: number of this process.
         count: of processes.
+
+    Example:
+        ```python
+        together = Peers(store, rank=0, count=4)
+        together.meet()
+        shares = together.gather({"units": 12})
+        ```
     """
 
     def __init__(self, store: Store, rank: int, count: int) -> None:
@@ -131,7 +138,7 @@ class Peers:
                 if self._over.wait(BEAT):
                     return
         except RuntimeError:
-            return  # the first process, which has the store, is gone; whoever needs it says so
+            return  # the first process, which has the store, is gone; who needs it raises
 
     @contextmanager
     def _connection(self) -> Iterator[None]:
@@ -148,6 +155,11 @@ def place_among_processes() -> tuple[int, int]:
 
     Raises:
         InputError: a variable is missing, or is no number that makes sense.
+
+    Example:
+        ```python
+        rank, count = place_among_processes()
+        ```
     """
     if "WORLD_SIZE" not in os.environ:
         return 0, 1
@@ -166,6 +178,12 @@ def peers(rank: int, count: int) -> Iterator[Callable[[Any], list[Any]]]:
     Raises:
         ProcessLostError: some did not start; they are named.
         InputError: the environment does not tell where the processes meet, or two of them have one rank.
+
+    Example:
+        ```python
+        with peers(rank, count) as gather:
+            shares = gather({"units": 12})
+        ```
     """
     if count == 1:
         yield lambda share: [share]
@@ -201,7 +219,7 @@ def _store_at(host: str, port: int, count: int, here: bool) -> Store:
         )
     except RuntimeError as error:
         if not here:
-            raise _lost([0], count, f"does not answer at {host}:{port}") from error
+            raise _lost([0], count, f"cannot be reached at {host}:{port}") from error
         raise InputError(
             f"cannot listen at {host}:{port}, where the processes of this run meet; give another "
             "MASTER_PORT, and the name of this machine as MASTER_ADDR."

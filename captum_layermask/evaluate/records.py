@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
 from captum_layermask.errors import InputError
+from captum_layermask.files import write_whole
 
 __all__ = ["Recorder", "claim_folder", "locked", "read_records", "recorded_units", "rounded", "write_table"]
 
@@ -39,6 +38,12 @@ class Recorder:
         out: folder of the run.
         schema: of a record; the first two columns are ``image`` and ``unit``, strings.
         rank: number of this process.
+
+    Example:
+        ```python
+        with Recorder(out, schema) as recorder:
+            recorder.add("cat.png", "grid/grey", [{"predicted": 281}])
+        ```
     """
 
     def __init__(self, out: Path, schema: pa.Schema, rank: int = 0) -> None:
@@ -75,13 +80,19 @@ class Recorder:
     def _write(self) -> None:
         if self._rows:
             content = _parquet(pa.Table.from_pylist(self._rows, schema=self._schema))
-            _write_whole(self._folder / f"{self._rank}-{_digest(content)}.parquet", content)
+            write_whole(self._folder / f"{self._rank}-{_digest(content)}.parquet", content)
             self._rows = []
         self._last_write = time.monotonic()
 
 
 def rounded(value: float) -> float:
-    """A number as it is recorded: six significant digits."""
+    """A number as it is recorded: six significant digits.
+
+    Example:
+        ```python
+        rounded(0.123456789)  # 0.123457
+        ```
+    """
     return float(f"{value:.{SIGNIFICANT_DIGITS}g}")
 
 
@@ -93,6 +104,12 @@ def locked(out: Path) -> Iterator[None]:
 
     Raises:
         InputError: another run writes there, or the folder cannot be made or written to.
+
+    Example:
+        ```python
+        with locked(out):
+            claim_folder(out, settings)
+        ```
     """
     lock = FileLock(out / ".lock")
     try:
@@ -116,13 +133,18 @@ def claim_folder(out: Path, settings: Mapping[str, Any]) -> None:
     Raises:
         InputError: the folder holds a run with other settings (the first that differs is named), records
             without settings, or cannot be written to.
+
+    Example:
+        ```python
+        claim_folder(out, {"seed": 0})
+        ```
     """
     path = out / "settings.json"
     wanted = json.loads(json.dumps(settings))
     if not path.exists():
         if _parts(out):
             raise InputError(f"{str(out)!r} holds records of unknown settings; give another folder.")
-        _write_whole(path, (json.dumps(settings, indent=2, ensure_ascii=False) + "\n").encode())
+        write_whole(path, (json.dumps(settings, indent=2, ensure_ascii=False) + "\n").encode())
         return
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -144,6 +166,11 @@ def read_records(out: Path, schema: pa.Schema) -> pa.Table:
 
     Raises:
         InputError: a file is damaged, or has other columns.
+
+    Example:
+        ```python
+        read_records(out, experiment.schema).to_pandas()
+        ```
     """
     seen: set[tuple[str, str]] = set()
     tables = [schema.empty_table()]
@@ -161,7 +188,13 @@ def read_records(out: Path, schema: pa.Schema) -> pa.Table:
 
 
 def recorded_units(out: Path) -> set[tuple[str, str]]:
-    """The units that are recorded in a folder: pairs of an image and a unit."""
+    """The units that are recorded in a folder: pairs of an image and a unit.
+
+    Example:
+        ```python
+        ("cat.png", "grid/grey") in recorded_units(out)
+        ```
+    """
     return {pair for path in _parts(out) for pair in _units_of(_read(path, _KEYS))}
 
 
@@ -170,8 +203,13 @@ def write_table(table: pa.Table, path: Path) -> None:
 
     Raises:
         InputError: the file cannot be written.
+
+    Example:
+        ```python
+        write_table(table, out / "left_out.parquet")
+        ```
     """
-    _write_whole(path, _parquet(table))
+    write_whole(path, _parquet(table))
 
 
 def _parquet(table: pa.Table) -> bytes:
@@ -182,24 +220,6 @@ def _parquet(table: pa.Table) -> bytes:
 
 def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    """Write a temporary file beside ``path``, which takes its place when it is on the disk."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise InputError(f"cannot write {str(path)!r} ({reason}); choose another place.") from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
 
 
 def _parts(out: Path) -> list[Path]:

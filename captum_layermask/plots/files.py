@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
+import io
 from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from captum_layermask.errors import InputError
+from captum_layermask.files import cannot_write, check_writable, write_whole
 from captum_layermask.text import printable
 
 if TYPE_CHECKING:
@@ -41,10 +42,9 @@ def check_figure_path(path: str | Path) -> None:
             raise InputError(f"{str(path)!r} is no ordinary file; give another name.")
         if not path.parent.is_dir():
             raise InputError(f"there is no folder {str(path.parent)!r}; create it or write somewhere else.")
-        _temporary(path).touch()
-        _temporary(path).unlink()
+        check_writable(path)
     except OSError as error:
-        raise _cannot_write(path, error) from error
+        raise cannot_write(path, error) from error
 
 
 def check_replacing(path: str | Path, picture: str | Path | None = None) -> bool:
@@ -69,7 +69,7 @@ def check_replacing(path: str | Path, picture: str | Path | None = None) -> bool
         if path.stat().st_size <= _LARGEST_FIGURE and _MARK.encode() in path.read_bytes():
             return True
     except OSError as error:
-        raise _cannot_write(path, error) from error
+        raise cannot_write(path, error) from error
     raise InputError(
         f"{str(path)!r} is there and was not written by this version of captum-layermask; "
         "give another name for the figure, or remove that file."
@@ -95,14 +95,12 @@ def save_figure(figure: Figure, path: str | Path, about: Mapping[str, str] | Non
     check_figure_path(path)
     path = Path(path)
     options = _FORMATS[_format(path)](_printable(about or {}))
+    content = io.BytesIO()
     try:
-        with _temporary(path).open("wb") as file:
-            figure.savefig(file, format=_format(path), dpi=120, **options)
-        os.replace(_temporary(path), path)
-    except OSError as error:
-        raise _cannot_write(path, error) from error
-    finally:
-        _temporary(path).unlink(missing_ok=True)
+        figure.savefig(content, format=_format(path), dpi=120, **options)
+    except OSError as error:  # Pillow's, where an encoder fails
+        raise cannot_write(path, error) from error
+    write_whole(path, content.getvalue())
 
 
 def figure_metadata(about: Mapping[str, str]) -> dict[str, str]:
@@ -159,12 +157,3 @@ _FORMATS: dict[str, Callable[[Mapping[str, str]], dict[str, Any]]] = {
 
 def _format(path: Path) -> str:
     return path.suffix.lower().lstrip(".")
-
-
-def _temporary(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}.part")
-
-
-def _cannot_write(path: Path, error: OSError) -> InputError:
-    reason = error.strerror or type(error).__name__
-    return InputError(f"cannot write {str(path)!r} ({reason}); choose another place.")

@@ -1,4 +1,4 @@
-"""A digest changes with all that decides a network's answers, and with nothing else."""
+"""A digest changes with all that decides a network's predictions, and with nothing else."""
 
 import copy
 import dataclasses

@@ -225,13 +225,3 @@ def test_a_place_that_cannot_be_written_to_is_one_sentence(tmp_path):
         claim_folder(tmp_path / "file", {})
     with pytest.raises(InputError, match="cannot write"):
         write_table(SCHEMA.empty_table(), tmp_path / "file" / "x.parquet")
-
-
-def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
-    def full(file):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(records.os, "fsync", full)
-    with pytest.raises(InputError, match="No space left on device"):
-        write_table(SCHEMA.empty_table(), tmp_path / "x.parquet")
-    assert not list(tmp_path.iterdir())

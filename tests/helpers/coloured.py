@@ -1,4 +1,4 @@
-"""Pictures of one coloured rectangle with its exact mask, and a network whose answers are known."""
+"""Pictures of one coloured rectangle with its exact mask, and a network whose predictions are known."""
 
 from pathlib import Path
 
@@ -17,15 +17,15 @@ COLORS = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 1.0,
 WEIGHTS = np.array([[2, -1, -1], [-1, 2, -1], [-1, -1, 2], [1, 1, -2]]) / 2
 
 
-def mean_colour_model(paint=(0.5, 0.5, 0.5), weights=WEIGHTS, class_names=CLASSES):
-    """A classifier by the mean colour of the visible pixels; ``paint`` is what the way ``grey`` paints."""
+def mean_colour_model(fill=(0.5, 0.5, 0.5), weights=WEIGHTS, class_names=CLASSES):
+    """A classifier by the mean colour of the visible pixels; the removal ``grey`` fills with ``fill``."""
     head = nn.Linear(3, len(weights), bias=False)
     head.weight.data = 12 * torch.tensor(weights, dtype=torch.float32)
     return LoadedModel(
         name="mean-colour",
-        model=nn.Sequential(_Undo(paint), nn.AdaptiveAvgPool2d(1), nn.Flatten(), head).eval(),
+        model=nn.Sequential(_Undo(fill), nn.AdaptiveAvgPool2d(1), nn.Flatten(), head).eval(),
         preprocess=_Preprocess(v2.Resize(SIZE), v2.CenterCrop(SIZE)),
-        normalize=Normalize(paint, [1.0] * 3),
+        normalize=Normalize(fill, [1.0] * 3),
         class_names=tuple(class_names),
     )
 
@@ -59,7 +59,7 @@ def draw(folder: Path, objects, ground=(0.5, 0.5, 0.5), seed=0, labelled=True):
         Image.fromarray(mask).save(folder / "masks" / f"{number:02}.{CLASSES[label]}.png")
 
 
-def answer(pixels: np.ndarray, visible: np.ndarray, paint=None, weights=WEIGHTS) -> int:
-    """What ``mean_colour_model`` answers: H×W×3 in [0, 1], bool H×W; by layer masking, or with a paint."""
-    seen = pixels[visible] if paint is None else np.where(visible[..., None], pixels, paint).reshape(-1, 3)
+def predicted(pixels: np.ndarray, visible: np.ndarray, fill=None, weights=WEIGHTS) -> int:
+    """What ``mean_colour_model`` predicts: H×W×3 in [0, 1], bool H×W; by layer masking, or with a fill."""
+    seen = pixels[visible] if fill is None else np.where(visible[..., None], pixels, fill).reshape(-1, 3)
     return int((weights @ seen.mean(0)).argmax())

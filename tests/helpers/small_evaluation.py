@@ -17,6 +17,8 @@ from torchvision.transforms import v2
 from captum_layermask.models.pretrained import LoadedModel, Normalize, _Preprocess
 
 SIZE = 48
+#: Options that make an experiment small.
+FEW = {"n_segments": 16, "fractions": 5}
 CLASSES = ("ant", "bee", "cat", "dog", "emu", "fox")
 
 
@@ -68,7 +70,7 @@ def _main():
             os.rename(source, target)
 
         records.SECONDS_BETWEEN_WRITES = 0
-        records.os.replace = replace
+        os.replace = replace
     peers.PATIENCE = float(os.environ.get("PATIENCE", peers.PATIENCE))
     main(sys.argv[1:])
 

@@ -37,7 +37,9 @@ from captum_layermask.evaluate.data.dataset import find_images
 from captum_layermask.evaluate.lime.experiment import Lime
 from captum_layermask.evaluate.report.bootstrap import Interval
 from captum_layermask.evaluate.report.report import Report, absent
-from captum_layermask.evaluate.run import run
+from captum_layermask.evaluate.report.results import Example
+from captum_layermask.evaluate.report.titles import removal_title
+from captum_layermask.evaluate.running import run
 from captum_layermask.evaluate.shape.experiment import Shape
 from captum_layermask.explain.coalitions import Coalitions
 from captum_layermask.explain.comparison import compare
@@ -188,6 +190,7 @@ def examples(tmp_path_factory):
         *(experiment, Shape(model, data), Lime(model, data), data),
         run(experiment, folder / "out", show_progress=False),
         *(Report("", "", (absent("", ""),), {}, {}), absent("", ""), Interval(0.5, 0.25, 0.75)),
+        Example("examples", ("a.png",), removal_title),
         *(plot_explanation(explanation), next(iter(hierarchy().values()))),
         Coalitions(forward, PIXELS, SEGMENTS),
         *(ImageClassifier(forward), FastLimeImageExplainer(random_state=1), SegmentMasker(SEGMENTS)),

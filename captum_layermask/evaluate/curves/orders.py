@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from captum_layermask.evaluate.seeds import shuffled
 from captum_layermask.names import ORDERS
 
 __all__ = ["ORDERS", "removal_order", "segment_sums"]
@@ -20,6 +20,11 @@ def segment_sums(segments: Tensor, saliency: Tensor) -> Tensor:
 
     Returns:
         Float64 K.
+
+    Example:
+        ```python
+        sums = segment_sums(segments, gradient.abs().amax(1, keepdim=True))
+        ```
     """
     return segments.flatten().bincount(saliency.flatten().double())
 
@@ -30,12 +35,16 @@ def removal_order(order: str, sums: Tensor, seed: int) -> Tensor:
     Args:
         order: a key of ``ORDERS``. Of segments that are equally salient the lower id comes first.
         sums: float K, the saliency of each segment.
-        seed: of the random order. NumPy guarantees that its streams of raw bits stay what they are, and the
-            order sorts those; it is the same with every version.
+        seed: of the random order, which is the same with every version (``shuffled``).
 
     Returns:
         LongTensor K.
+
+    Example:
+        ```python
+        order = removal_order("most-salient", segment_sums(segments, saliency), seed=0)
+        ```
     """
     if order == "random":
-        return torch.from_numpy(np.random.PCG64(seed).random_raw(len(sums)).argsort(kind="stable"))
+        return torch.tensor(shuffled(range(len(sums)), seed))
     return sums.argsort(descending=order == "most-salient", stable=True)

@@ -26,6 +26,11 @@ def read_array(path: Path) -> NDArray[np.float32]:
 
     Raises:
         InputError: the file cannot be read, is no ``.npy`` file of real numbers, is cut off, or too large.
+
+    Example:
+        ```python
+        read_array(Path("saliency/cat.npy")).shape
+        ```
     """
     try:
         if path.exists() and not path.is_file():

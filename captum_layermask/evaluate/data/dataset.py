@@ -40,6 +40,12 @@ class Dataset:
         masks: id → category → file of the mask of all its objects; without the images that have none.
         saliency_maps: id → file; empty where no maps were given.
         digest: 64 hexadecimal digits, of the ids, the labels, and the names and bytes of all files.
+
+    Example:
+        ```python
+        data = find_images("val", model.class_names)
+        pixels = data.pixels(data.images[0], model.preprocess)
+        ```
     """
 
     folder: Path
@@ -150,6 +156,12 @@ def find_images(
         InputError: no folder, no images, no classes, no mask of any image, an image without a saliency map
             or a label, a limit below 1, or a folder that cannot be listed.
         UnknownNameError: a folder's name or a label is no class of the model.
+
+    Example:
+        ```python
+        data = find_images("val", model.class_names, limit=100)
+        print(len(data.images), data.labels[data.images[0]])
+        ```
     """
     folder = existing_folder(folder)
     files = files_of(folder, *IMG_EXTENSIONS)

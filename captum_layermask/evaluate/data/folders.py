@@ -15,6 +15,11 @@ def existing_folder(path: str | Path) -> Path:
 
     Raises:
         InputError: it is not.
+
+    Example:
+        ```python
+        folder = existing_folder("val")
+        ```
     """
     folder = Path(path)
     if not folder.is_dir():
@@ -28,7 +33,7 @@ def files_of(folder: Path, *suffixes: str) -> dict[str, Path]:
     A name is the path relative to the folder, with ``/``. On most systems file names are bytes; one that is
     no UTF-8 gets a name with an escape (``caf\\xe9.png``), since records and tables are UTF-8. Links are
     followed. One that leads nowhere counts as a file if it has one of the suffixes, so that whoever opens it
-    says so.
+    raises.
 
     Args:
         folder: where to look.
@@ -37,6 +42,11 @@ def files_of(folder: Path, *suffixes: str) -> dict[str, Path]:
     Raises:
         InputError: a folder cannot be listed, a link without a suffix leads nowhere (it may have been a
             folder), or two files get the same name.
+
+    Example:
+        ```python
+        files_of(Path("val"), ".png", ".jpg")
+        ```
     """
     found: dict[str, Path] = {}
     for here, folders, files in os.walk(folder, onerror=_cannot_list, followlinks=True):
@@ -64,6 +74,11 @@ def require_outside(out: Path, *inputs: Path | None) -> None:
 
     Raises:
         InputError: ``out`` is one of the folders, or lies in one.
+
+    Example:
+        ```python
+        require_outside(Path("curves"), Path("val"), None)
+        ```
     """
     for folder in inputs:
         if folder is not None and out.resolve().is_relative_to(folder.resolve()):
@@ -79,6 +94,6 @@ def _cannot_list(error: OSError) -> None:
 
 
 def _leads_back(path: Path, top: Path) -> bool:
-    """Whether a link leads to a folder that was passed on the way to it from the top."""
+    """Whether a link leads to a folder that lies above it, up to the top."""
     passed = (above for above in path.parents if above.is_relative_to(top))
     return path.is_symlink() and path.resolve() in {above.resolve() for above in passed}

@@ -43,6 +43,11 @@ def labels_of(
         InputError: ImageNet's classes and a model of others, a file of labels that cannot be read or lacks
             an image.
         UnknownNameError: a folder's name or a label is no class of the model.
+
+    Example:
+        ```python
+        labels_of(["tabby/a.png"], model.class_names)  # {"tabby/a.png": 281}
+        ```
     """
     paths = [PurePosixPath(image) for image in images]
     flat = all(len(path.parts) == 1 for path in paths)
@@ -73,6 +78,11 @@ def read_labels(path: str | Path) -> dict[str, str]:
 
     Raises:
         InputError: the file cannot be read, or names an image twice, or gives a label of over 1000 letters.
+
+    Example:
+        ```python
+        read_labels("LOC_val_solution.csv")["ILSVRC2012_val_00000001"]  # "n01751748"
+        ```
     """
     path = Path(path)
     try:

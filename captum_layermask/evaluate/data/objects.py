@@ -18,6 +18,11 @@ def object_classes(category: str, class_names: Sequence[str]) -> tuple[int, ...]
         category: a name such as ``traffic_light``; case and underscores do not count. For a network with
             ImageNet's 1000 classes it may be a wnid or any noun above them (``classes_under``).
         class_names: one name per class of the network.
+
+    Example:
+        ```python
+        object_classes("hot_dog", ["cat", "Hot dog"])  # (1,)
+        ```
     """
     if len(class_names) == _IMAGENET:
         return classes_under(category)
@@ -28,7 +33,7 @@ def object_classes(category: str, class_names: Sequence[str]) -> tuple[int, ...]
 def objects_with_classes(
     masks: Collection[str], label: int | None, class_names: Sequence[str]
 ) -> dict[str, tuple[int, ...]]:
-    """The masks of an image that an answer can be held against: category → classes that count as right.
+    """The masks of an image that a prediction can be compared with: category → classes that count as right.
 
     With a label, that alone is right; a mask whose category stands for other classes is left out. Without
     one, all classes that the category stands for are right; a category that stands for none is left out.
@@ -37,6 +42,11 @@ def objects_with_classes(
         masks: categories of the masks.
         label: class of the image, if known.
         class_names: one name per class of the network.
+
+    Example:
+        ```python
+        objects_with_classes({"cat", "sofa"}, None, ["cat", "dog"])  # {"cat": (0,)}
+        ```
     """
     right = {}
     for category in sorted(masks):

@@ -25,7 +25,12 @@ class Candidate:
         image: its id.
         pixels: float 1×3×H×W.
         label: its class.
-        confidence: the probability that the network gives that class; 0 where it answers another.
+        confidence: the probability that the network gives that class; 0 where another is likelier.
+
+    Example:
+        ```python
+        Candidate("cat.png", pixels, label=281, confidence=0.9)
+        ```
     """
 
     image: str
@@ -46,6 +51,11 @@ def choose_cells(candidates: Iterator[Candidate]) -> list[Candidate]:
 
     Raises:
         LeftOutError: the candidates end before four classes are found.
+
+    Example:
+        ```python
+        cells = choose_cells(iter(candidates))
+        ```
 
     Source: the protocol of Böhle, Fritz and Schiele, CVPR 2021, whose mosaics hold images of different
     classes that are classified correctly and confidently.
@@ -76,6 +86,11 @@ def mosaic(cells: Sequence[Tensor]) -> Tensor:
 
     Returns:
         Float 1×3×2⌊H/2⌋×2⌊W/2⌋ in [0, 1].
+
+    Example:
+        ```python
+        pixels = mosaic([cell.pixels for cell in choose_cells(iter(candidates))])
+        ```
     """
     height, width = (side // 2 for side in cells[0].shape[2:])
     small = [

@@ -1,8 +1,8 @@
-"""What the records of explanations say, in the layout of the paper's Table 2."""
+"""The records of explanations become tables and a figure, in the layout of the paper's Table 2."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,9 +13,10 @@ from numpy.typing import ArrayLike
 from captum_layermask.evaluate.report.bootstrap import FEWEST, Interval, bootstrap, ratio
 from captum_layermask.evaluate.report.figures import plot_curves
 from captum_layermask.evaluate.report.report import Table, absent
+from captum_layermask.evaluate.report.results import Results
 from captum_layermask.evaluate.report.titles import in_paper_order, removal_title, segmentation_title
 
-__all__ = ["RANKS", "WHOLE", "Results"]
+__all__ = ["RANKS", "WHOLE", "LimeResults"]
 
 #: The class must be among so many likeliest ones (§4.4.2).
 RANKS = 3
@@ -39,14 +40,13 @@ _COMPARE = (
 )
 
 
-class Results:
-    """The records of explanations.
+class LimeResults(Results):
+    """What was measured of the explanations.
 
     Args:
-        records: sorted, with the columns of ``Lime.schema``.
-        removals: keys of ``REMOVALS``.
-        segmentations: keys of ``SEGMENTATIONS``.
-        top: values of k.
+        records: those of ``Lime``, sorted.
+        settings: of ``Lime``.
+        labelled: whether the images have labels, which are what is explained.
 
     Attributes:
         images: whose explained class is among the likeliest, sorted.
@@ -54,13 +54,21 @@ class Results:
         mosaics: sorted.
         explanations: how many there are.
         seconds: that all of them took.
+
+    Example:
+        ```python
+        results = experiment.results(run(experiment, out).records)
+        print(results.explanations, results.vanished("layer"))
+        ```
     """
 
-    def __init__(
-        self, records: pa.Table, removals: Sequence[str], segmentations: Sequence[str], top: Sequence[int]
-    ) -> None:
-        self._removals, self._top = removals, top
-        self._segmentations = in_paper_order(segmentations)
+    def __init__(self, records: pa.Table, settings: Mapping[str, Any], *, labelled: bool) -> None:
+        super().__init__(records)
+        self._removals: list[str] = settings["removals"]
+        self._segmentations = in_paper_order(settings["segmentations"])
+        self._top: list[int] = settings["top"]
+        self._n_samples: int = settings["n_samples"]
+        self._labelled = labelled
         rows = records.to_pylist()
         explained = [row for row in rows if row["n_samples"]]
         self._rows = {(r["image"], r["segmentation"], r["removal"], r["cell"]): r for r in explained}
@@ -80,11 +88,24 @@ class Results:
         return [row["target"] for key, row in self._rows.items() if key[:3] == where]
 
     def vanished(self, removal: str, segmentation: str | None = None) -> int:
-        """How many perturbed images lost all their visible pixels on the way through the network."""
+        """How many perturbed images had visible pixels of which none reached the head of the network."""
         return sum(
             row["vanished"]
-            for (_, segments, by, _), row in self._rows.items()
-            if by == removal and segmentation in (None, segments)
+            for (_, name, by, _), row in self._rows.items()
+            if by == removal and segmentation in (None, name)
+        )
+
+    def summary(self) -> str:
+        """How many images and mosaics, and which of their classes were explained."""
+        explained = (
+            f"Explained is an image's class; images where it is not among the network's {RANKS} likeliest "
+            f"are left out: {self.left_out}."
+            if self._labelled
+            else "The images have no labels: explained is the likeliest class."
+        )
+        return (
+            f"Images: {len(self.images)}, mosaics: {len(self.mosaics)}, perturbed images for each "
+            f"explanation: {self._n_samples}. {explained}"
         )
 
     def tables(self) -> tuple[Table, ...]:
@@ -96,8 +117,24 @@ class Results:
             self._pointing() if self.mosaics else absent(_TITLES[2], "there are no mosaics"),
         )
 
-    def figure(self) -> Figure:
-        """Ablation accuracy against the number of segments removed."""
+    def figures(self) -> dict[str, Figure]:
+        """Ablation accuracy against the number of segments removed, where images were explained."""
+        return {"ablation": self._figure()} if self.images else {}
+
+    def facts(self) -> dict[str, Any]:
+        """Counts of images, explanations and what vanished, and the time that they took."""
+        return {
+            "images": len(self.images),
+            "images left out": self.left_out,
+            "mosaics": len(self.mosaics),
+            "explanations": self.explanations,
+            "samples of each explanation": self._n_samples,
+            "seconds of each explanation": round(self.seconds / max(1, self.explanations), 3),
+            "seconds of all explanations": round(self.seconds, 1),
+            "vanished": {removal_title(removal): self.vanished(removal) for removal in self._removals},
+        }
+
+    def _figure(self) -> Figure:
         panels = {
             segmentation_title(segmentation): {
                 removal: self._ablation(segmentation, removal) for removal in self._removals
@@ -107,8 +144,8 @@ class Results:
         return plot_curves(
             [0, *self._top],
             panels,
-            "Accuracy when the most important segments are removed, by grey for all ways. The faster it "
-            "falls, the better the explanations. Bands are 95 % bootstrap intervals over images.",
+            "Accuracy when the most important segments are removed, by grey for all explanations. The faster "
+            "it falls, the better the explanations. Bands are 95 % bootstrap intervals over images.",
             across="segments removed, most important first",
         )
 
@@ -123,7 +160,7 @@ class Results:
             measures[f"top-{k} Jaccard similarity ↑"] = lambda s, w: self._of_images(s, w, f"jaccard_{k}")
         return Table(
             _TITLES[0],
-            f"The accuracy of the intact images is {self._intact()}. {self._without_masks()}{_INTERVALS} "
+            f"The accuracy of the original images is {self._original()}. {self._without_masks()}{_INTERVALS} "
             f"{_COMPARE}",
             (
                 "removal",
@@ -161,10 +198,10 @@ class Results:
                 rows.append((segmentation_title(segmentation), removal_title(removal), *cells, vanished))
         return Table(
             _TITLES[1],
-            "Accuracy when the k most important segments are removed, by grey for all ways. "
+            "Accuracy when the k most important segments are removed, by grey for all explanations. "
             f"{self._without_masks()}{_INTERVALS}",
             (
-                "segments",
+                "segmentation",
                 "removal",
                 *(f"top-{k} ablation ↓" for k in self._top),
                 *(f"top-{k} Jaccard ↑" for k in self._top if masks),
@@ -214,7 +251,7 @@ class Results:
         ]
         return _mean([np.mean(shares) for shares in cells])
 
-    def _intact(self) -> Interval:
+    def _original(self) -> Interval:
         return self._ablation(self._segmentations[0], self._removals[0])[0]
 
     def _without_masks(self) -> str:

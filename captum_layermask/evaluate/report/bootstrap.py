@@ -37,6 +37,11 @@ class Interval:
 
     One number prints as ``0.540 [0.521, 0.561]``; a format, ``f"{interval:+.2f}"``, holds for all three. Of
     fewer than 10 images it prints as ``0.540 [–]``.
+
+    Example:
+        ```python
+        f"{bootstrap(mean(right), len(right)):.2f}"  # "0.54 [0.52, 0.56]"
+        ```
     """
 
     value: _Numbers
@@ -72,7 +77,7 @@ def bootstrap(
     """The percentile interval of a statistic of images that are drawn with replacement.
 
     A resample is a row of weights, so a statistic of many numbers, and the difference of two, cost one pass.
-    The same seed and number of images give the same resamples: statistics of paired ways stay paired.
+    The same seed and number of images give the same resamples: statistics of the same images stay paired.
 
     Args:
         statistic: weights R×N → R×…, ``mean`` and ``ratio`` make some. It is called with a row of ones for
@@ -90,6 +95,12 @@ def bootstrap(
 
     Raises:
         InputError: no images, no resamples, or a confidence outside (0, 1).
+
+    Example:
+        ```python
+        right = predictions == labels
+        print(bootstrap(mean(right), images=len(right)))
+        ```
 
     Source: Efron & Tibshirani, 1993, §13.
     """
@@ -117,6 +128,11 @@ def mean(values: ArrayLike) -> Statistic:
 
     Args:
         values: N×…, an entry for each image.
+
+    Example:
+        ```python
+        bootstrap(mean([1, 0, 1, 1]), images=4).value  # 0.75
+        ```
     """
     numbers = np.asarray(values, float)
     return ratio(numbers, np.ones_like(numbers))
@@ -129,6 +145,11 @@ def ratio(numerators: ArrayLike, denominators: ArrayLike) -> Statistic:
         numerators: N×…, such as the number of hits among an image's records.
         denominators: of the same shape, such as the number of its records. Where they add up to 0, the ratio
             is NaN.
+
+    Example:
+        ```python
+        bootstrap(ratio([2, 0, 1], [3, 0, 2]), images=3).value  # 0.6
+        ```
     """
     above, below = np.asarray(numerators, float), np.asarray(denominators, float)
 
@@ -144,6 +165,11 @@ def entropy(predictions: ArrayLike) -> Statistic:
 
     Args:
         predictions: integers N×…, a class index for each image.
+
+    Example:
+        ```python
+        bootstrap(entropy(predictions), images=len(predictions), recentred=True)
+        ```
     """
     classes, indices = np.unique(np.asarray(predictions), return_inverse=True)
     indices = indices.reshape(np.shape(predictions))

@@ -35,7 +35,7 @@ __all__ = [
     "removal_color",
 ]
 
-#: Okabe & Ito's colours, which colour-blind readers tell apart, for the ways of the paper's tables.
+#: Okabe & Ito's colours, which colour-blind readers tell apart, for the removals of the paper's tables.
 _COLORS = {
     "layer": "#0072b2",
     "grey": "#8a8a8a",
@@ -53,13 +53,18 @@ _PANEL_WIDTH, _PANEL_HEIGHT, _PICTURE = 5.0, 3.1, 1.55
 
 
 def removal_color(removal: str) -> str:
-    """The colour of a way to remove pixels, the same in every figure.
+    """The colour of a removal, the same in every figure.
 
     Args:
         removal: a key of ``REMOVALS``.
 
     Returns:
         ``#rrggbb``.
+
+    Example:
+        ```python
+        removal_color("layer")  # "#0072b2"
+        ```
     """
     if removal in _COLORS:
         return _COLORS[removal]
@@ -76,7 +81,7 @@ def plot_curves(
     *,
     across: str = "fraction of segments removed",
 ) -> Figure:
-    """Draw metrics against the fraction of segments removed: a panel for each, a line for each way.
+    """Draw metrics against the fraction of segments removed: a panel for each, a line for each removal.
 
     Args:
         fractions: F numbers, ascending.
@@ -86,6 +91,11 @@ def plot_curves(
 
     Returns:
         A figure that no global state refers to.
+
+    Example:
+        ```python
+        plot_curves([0, 0.5, 1], {"Accuracy": {"grey": interval}}, "Accuracy while segments are removed.")
+        ```
 
     Source: Fig. 4 of Balasubramanian & Feizi.
     """
@@ -120,7 +130,7 @@ def plot_curves(
 def plot_shape(
     accuracies: Mapping[str, Mapping[str, tuple[float, float]]], caption: str, *, removals: Sequence[str]
 ) -> Figure:
-    """Draw, for each class and way, the accuracy with the object mask and with the broken mask.
+    """Draw, for each class and removal, the accuracy with the object mask and with the broken mask.
 
     The dark bar is the object mask, the pale one the broken mask, the number their difference.
 
@@ -132,6 +142,11 @@ def plot_shape(
 
     Returns:
         A figure that no global state refers to.
+
+    Example:
+        ```python
+        plot_shape({"cat": {"grey": (0.4, 0.7)}}, "Accuracy with both masks.", removals=["grey"])
+        ```
 
     Source: Figs. 6 and 7 of Balasubramanian & Feizi.
     """
@@ -180,6 +195,11 @@ def plot_pictures(
 
     Returns:
         A figure that no global state refers to.
+
+    Example:
+        ```python
+        plot_pictures({"grey": [as_picture(pixels)]}, ["image"], "A cat.")
+        ```
     """
     figure = _figure(0.5 + _PICTURE * len(columns), 0.35 + (_PICTURE + 0.05) * len(rows), caption)
     axes = figure.subplots(len(rows), len(columns), squeeze=False)
@@ -200,13 +220,18 @@ def remaining_picture(forward: RemovalForward, pixels: Tensor, visible: Tensor) 
     """What is left of an image when some of its pixels are removed, to look at.
 
     Args:
-        forward: a way to remove pixels, of a network that takes pixels in [0, 1]. Where it puts nothing in
-            the place of missing pixels, a pale chequerboard shows.
+        forward: a removal of a network that takes pixels in [0, 1]. Where it fills no missing pixels, a pale
+            chequerboard shows.
         pixels: float 1×3×H×W in [0, 1].
         visible: bool 1×1×H×W.
 
     Returns:
         H×W×3 in [0, 1].
+
+    Example:
+        ```python
+        picture = remaining_picture(experiment.forward("grey"), pixels, visible)
+        ```
     """
     shown = torch.where(visible, pixels, 0)
     if isinstance(forward, FilledForward):
@@ -227,6 +252,11 @@ def attribution_picture(importance: Sequence[float], segments: Tensor) -> NDArra
 
     Returns:
         H×W×3 in [0, 1].
+
+    Example:
+        ```python
+        attribution_picture(explanation.segment_attributions().tolist(), segments)
+        ```
     """
     values = np.asarray(importance, float)
     limit = np.abs(values).max() or 1.0
@@ -234,7 +264,13 @@ def attribution_picture(importance: Sequence[float], segments: Tensor) -> NDArra
 
 
 def as_picture(pixels: Tensor) -> NDArray[np.float64]:
-    """Pixels 1×3×H×W as H×W×3 in [0, 1]."""
+    """Pixels 1×3×H×W as H×W×3 in [0, 1].
+
+    Example:
+        ```python
+        as_picture(torch.rand(1, 3, 8, 8)).shape  # (8, 8, 3)
+        ```
+    """
     return pixels[0].clamp(0, 1).permute(1, 2, 0).double().cpu().numpy()
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import jinja2
 from matplotlib.figure import Figure
 
-from captum_layermask.errors import InputError
+from captum_layermask.files import write_whole
 from captum_layermask.plots.files import figure_metadata
 from captum_layermask.text import in_markdown
 
@@ -40,6 +40,11 @@ class Table:
         caption: what its numbers are, and what they may be compared with.
         header: a name for each column; none for a table that could not be made (``absent``).
         rows: of cells, as many as the header has.
+
+    Example:
+        ```python
+        Table("Accuracy", "Of 100 images.", ("removal", "accuracy"), (("grey", "0.41"),))
+        ```
     """
 
     title: str
@@ -58,6 +63,12 @@ class Report:
         tables: in reading order.
         figures: name of the file, without its suffix → figure, whose label (``set_label``) is its caption.
         facts: JSON: how many images, how many vanished or could not be read, seconds ….
+
+    Example:
+        ```python
+        report = experiment.report(run(experiment, out).records)
+        print(report.summary)
+        ```
     """
 
     title: str
@@ -73,12 +84,23 @@ def absent(title: str, reason: str) -> Table:
     Args:
         title: of that table.
         reason: half a sentence.
+
+    Example:
+        ```python
+        absent("Grid Pointing Game", "there are no mosaics")  # "Not here: there are no mosaics."
+        ```
     """
     return Table(title, f"Not here: {reason}.", (), ())
 
 
 def markdown(table: Table) -> str:
-    """The table as a pipe table, with its title and caption; text first, numbers to the right."""
+    """The table as a pipe table, with its title and caption; text to the left, numbers to the right.
+
+    Example:
+        ```python
+        print(markdown(report.tables[0]))
+        ```
+    """
     title = f"## {in_markdown(table.title)}\n\n{in_markdown(table.caption)}\n"
     if not table.header:
         return title
@@ -97,7 +119,13 @@ def markdown(table: Table) -> str:
 
 
 def heading(report: Report) -> str:
-    """The title and the summary of a report, as Markdown."""
+    """The title and the summary of a report, as Markdown.
+
+    Example:
+        ```python
+        print(heading(report))
+        ```
+    """
     return f"# {in_markdown(report.title)}\n\n{in_markdown(report.summary)}\n"
 
 
@@ -114,23 +142,21 @@ def write_report(report: Report, out: Path, settings: dict[str, Any], command: s
 
     Raises:
         InputError: the folder cannot be written to.
+
+    Example:
+        ```python
+        write_report(experiment.report(outcome.records), out, outcome.settings)
+        ```
     """
     origin = {"Command": command} | {word: settings.get(name) for word, name in _ORIGIN.items()}
     metadata = figure_metadata({name: str(value) for name, value in origin.items() if value is not None})
     pictures = {name: _png(figure, metadata) for name, figure in report.figures.items()}
     about = {"facts": report.facts, "settings": settings, "versions": _versions(), "machine": _machine()}
-    try:
-        (out / "figures").mkdir(parents=True, exist_ok=True)
-        for name, picture in pictures.items():
-            _write(out / "figures" / f"{name}.png", picture)
-        _write(out / "tables.md", _tables(report).encode())
-        _write(out / "report.json", (json.dumps(about, indent=2, ensure_ascii=False) + "\n").encode())
-        _write(out / "report.html", _page(report, pictures, about).encode())
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise InputError(
-            f"cannot write the report to {str(out)!r} ({reason}); choose another place."
-        ) from error
+    for name, picture in pictures.items():
+        write_whole(out / "figures" / f"{name}.png", picture)
+    write_whole(out / "tables.md", _tables(report).encode())
+    write_whole(out / "report.json", (json.dumps(about, indent=2, ensure_ascii=False) + "\n").encode())
+    write_whole(out / "report.html", _page(report, pictures, about).encode())
 
 
 def _tables(report: Report) -> str:
@@ -185,13 +211,3 @@ def _versions() -> dict[str, str]:
 def _machine() -> dict[str, Any]:
     """What kind of machine this is; never which one. The device that the network ran on is a setting."""
     return {"system": platform.system(), "processor": platform.machine(), "cpus": os.cpu_count()}
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -1,8 +1,9 @@
-"""What the records of masked objects say, in the manner of the paper's Fig. 6."""
+"""The records of masked objects become tables and a figure, in the manner of the paper's Fig. 6."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,12 +13,13 @@ from numpy.typing import NDArray
 from captum_layermask.evaluate.report.bootstrap import FEWEST, bootstrap, ratio
 from captum_layermask.evaluate.report.figures import plot_shape
 from captum_layermask.evaluate.report.report import Table, absent
+from captum_layermask.evaluate.report.results import Results
 from captum_layermask.evaluate.report.titles import removal_title
 
-__all__ = ["BROKEN", "INTACT", "OBJECT", "Counts"]
+__all__ = ["BROKEN", "OBJECT", "ORIGINAL", "ShapeResults"]
 
 #: The unit that masks nothing.
-INTACT = "intact"
+ORIGINAL = "original"
 #: Kinds of masks.
 OBJECT, BROKEN = "object", "broken"
 
@@ -33,11 +35,11 @@ _COLUMNS = (
 )
 _TITLES = ("Accuracy with object mask and broken mask, and leakage", "The same for each class")
 _CAPTION = (
-    "Accuracy over the masks of objects that are recognised intact. Difference: broken less object mask. "
-    "Pairs: a mask laid on an image of another class; how often the mask's class is the answer there, and "
-    f"how often it is without any mask. In brackets 95 % bootstrap intervals over images, [–] below {FEWEST} "
-    "images. Compare orders and differences with Fig. 6 of Balasubramanian & Feizi; levels depend on network "
-    "and images."
+    "Accuracy over the masks of objects that are recognised in the original image. Difference: broken less "
+    "object mask. Pairs: a mask laid on an image of another class; how often the mask's class is predicted "
+    "there, and how often it is without any mask. In brackets 95 % bootstrap intervals over images, [–] "
+    f"below {FEWEST} images. Compare orders and differences with Fig. 6 of Balasubramanian & Feizi; levels "
+    "depend on network and images."
 )
 
 #: Classes in the figure, and how many recognised masks each must have.
@@ -46,38 +48,45 @@ _CLASSES_DRAWN, _MASKS_OF_A_BAR = 8, 3
 _Mask = tuple[str, str]
 
 
-class Counts:
-    """What the records say about each mask.
+class ShapeResults(Results):
+    """What was predicted under each mask.
 
     Args:
-        records: sorted, with the columns of ``Shape.schema``.
+        records: those of ``Shape``, sorted.
+        settings: of ``Shape``.
         right: image → category of a mask → classes that count as right.
         class_name: of a mask's image and category.
-        removals: keys of ``REMOVALS``.
 
     Attributes:
-        masks: image and category of each that hides something, sorted.
+        masks: image and category of each that removes something, sorted.
         images: of these, sorted.
-        outside: how many masks hide nothing, since the object lies outside the crop.
-        recognised: for each mask, whether the object is recognised in the intact image.
+        outside: how many masks remove nothing, since the object lies outside the crop.
+        recognised: for each mask, whether the object is recognised in the original image.
+
+    Example:
+        ```python
+        results = experiment.results(run(experiment, out).records)
+        print(len(results.masks), sum(results.recognised.values()))
+        ```
     """
 
     def __init__(
         self,
         records: pa.Table,
+        settings: Mapping[str, Any],
         right: Mapping[str, Mapping[str, tuple[int, ...]]],
         class_name: Callable[[str, str], str],
-        removals: Sequence[str],
     ) -> None:
+        super().__init__(records)
         rows = records.to_pylist()
-        intact = {row["image"]: row["prediction"] for row in rows if row["unit"] == INTACT}
-        masked = [row for row in rows if row["unit"] != INTACT]
-        self._removals = removals
-        self._hidden = {(row["image"], row["category"]): row["hidden"] for row in masked}
-        self.masks = sorted(mask for mask, hidden in self._hidden.items() if hidden)
+        original = {row["image"]: row["prediction"] for row in rows if row["unit"] == ORIGINAL}
+        masked = [row for row in rows if row["unit"] != ORIGINAL]
+        self._removals: list[str] = settings["removals"]
+        self._missing = {(row["image"], row["category"]): row["missing"] for row in masked}
+        self.masks = sorted(mask for mask, missing in self._missing.items() if missing)
         self.images = sorted({image for image, _ in self.masks})
-        self.outside = len(self._hidden) - len(self.masks)
-        self.recognised = {mask: intact[mask[0]] in right[mask[0]][mask[1]] for mask in self.masks}
+        self.outside = len(self._missing) - len(self.masks)
+        self.recognised = {mask: original[mask[0]] in right[mask[0]][mask[1]] for mask in self.masks}
         self._classes: dict[str, list[_Mask]] = {}
         for mask in self.masks:
             self._classes.setdefault(class_name(*mask), []).append(mask)
@@ -90,9 +99,20 @@ class Counts:
             if other == image:
                 counts = [hit * (row["mask"] == OBJECT), hit * (row["mask"] == BROKEN), 0, 0, 0]
             else:
-                counts = [0, 0, 1, hit, intact.get(other) in classes]
+                counts = [0, 0, 1, hit, original.get(other) in classes]
             key = row["unit"], (image, category)
             self._counts[key] = self._counts.get(key, 0) + np.array([*counts, row["vanished"]])
+
+    def summary(self) -> str:
+        """How many objects there are, how many of them are recognised, and what was done to them."""
+        recognised = sum(self.recognised.values())
+        return (
+            f"{len(self.masks)} object masks on {len(self.images)} images. Accuracy is measured where the "
+            f"network recognises the object in the original image: {recognised} masks. The object is "
+            "removed by its own mask, and by that mask broken into four parts that are moved to the opposite "
+            "corners. The larger the difference, the less the shape of the mask has told."
+            + ("" if recognised else " There are no figures, since no object is recognised.")
+        )
 
     def tables(self) -> tuple[Table, ...]:
         """All masks together, then class by class."""
@@ -109,7 +129,7 @@ class Counts:
             ),
             Table(
                 _TITLES[1],
-                "A class may have few images: read the intervals. “–” where none is recognised intact.",
+                "A class may have few images: read the intervals. “–” where no object is recognised.",
                 ("class", "removal", *_COLUMNS),
                 tuple(
                     (name, removal_title(removal), *self._cells(removal, self._classes[name]))
@@ -119,8 +139,21 @@ class Counts:
             ),
         )
 
-    def figure(self) -> Figure:
-        """All masks together and some classes, as the paper's Fig. 6."""
+    def figures(self) -> dict[str, Figure]:
+        """All masks together and some classes, as the paper's Fig. 6, where an object is recognised."""
+        return {"shape": self._figure()} if any(self.recognised.values()) else {}
+
+    def facts(self) -> dict[str, Any]:
+        """Counts of images, masks, and what vanished."""
+        return {
+            "images": len(self.images),
+            "masks": len(self.masks),
+            "masks recognised in the original": sum(self.recognised.values()),
+            "masks wholly outside the crop": self.outside,
+            "vanished": {removal_title(removal): self.vanished(removal) for removal in self._removals},
+        }
+
+    def _figure(self) -> Figure:
         groups = {
             "all masks": self.masks,
             **{name: self._classes[name] for name in self._telling_classes()},
@@ -132,18 +165,18 @@ class Counts:
             },
             "Accuracy with the object mask (dark) and with the broken mask (pale), and what lies between. "
             f"Shown are classes with at least {_MASKS_OF_A_BAR} recognised masks; of many, those where "
-            f"{removal_title(self._reference)} differs most from the other ways, to either side.",
+            f"{removal_title(self._reference)} differs most from the other removals, to either side.",
             removals=self._removals,
         )
 
-    def examples(self) -> list[_Mask]:
-        """The masks of recognised objects, of middling size first."""
-        sizes = sorted((self._hidden[mask], mask) for mask in self.masks if self.recognised[mask])
+    def recognised_masks(self) -> list[_Mask]:
+        """Image and category of those of recognised objects, of middling size first."""
+        sizes = sorted((self._missing[mask], mask) for mask in self.masks if self.recognised[mask])
         middle = len(sizes) // 2
         return [mask for _, (_, mask) in sorted(enumerate(sizes), key=lambda entry: abs(entry[0] - middle))]
 
     def vanished(self, removal: str) -> int:
-        """How many samples lost all their visible pixels on the way through the network."""
+        """How many samples had visible pixels of which none reached the head of the network."""
         return int(sum(self._counts[removal, mask][-1] for mask in self.masks))
 
     @property
@@ -151,7 +184,7 @@ class Counts:
         return "layer" if "layer" in self._removals else self._removals[0]
 
     def _telling_classes(self) -> list[str]:
-        """Classes from the one where the reference loses least by the object mask, against the other ways."""
+        """Those where the reference leads the other removals least and most, or all."""
 
         def lead(name: str) -> float:
             accuracies = {

@@ -19,9 +19,10 @@ from small_evaluation import class_folders
 import captum_layermask
 from captum_layermask import InputError, VanishedWarning
 from captum_layermask.errors import LeftOutError
-from captum_layermask.evaluate import run as engine
+from captum_layermask.evaluate import running as engine
+from captum_layermask.evaluate.experiment import Experiment
 from captum_layermask.evaluate.records import recorded_units
-from captum_layermask.evaluate.run import run
+from captum_layermask.evaluate.running import run
 from captum_layermask.evaluate.seeds import stable_seed
 
 SCRIPT = Path(__file__).parents[1] / "helpers" / "small_evaluation.py"
@@ -29,11 +30,11 @@ PACKAGE = Path(captum_layermask.__file__).parents[1]
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(PACKAGE)}
 
 
-class Letters:
-    """An experiment on letters: a unit counts how often its letter is in the image's name."""
+class Letters(Experiment):
+    """An experiment on letters, without a network: a unit counts its letter in the image's name."""
 
     name = "letters"
-    schema = pa.schema([("image", pa.string()), ("unit", pa.string()), ("count", pa.int32())])
+    columns = pa.schema({"count": pa.int32()})
 
     def __init__(self, images=("banana", "cacao", "date"), letters="ab", seed=0):
         self.images, self.letters = tuple(images), letters
@@ -55,6 +56,9 @@ class Letters:
         self.done.append((opened, unit))
         self.forward_seconds += 1.0
         return [{"count": opened.count(unit)}]
+
+    def results(self, records):
+        raise NotImplementedError
 
 
 def counts(outcome):

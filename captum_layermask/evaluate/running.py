@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,6 +19,7 @@ import torch
 from tqdm.auto import tqdm
 
 from captum_layermask.errors import FewSamplesWarning, LeftOutError, VanishedWarning
+from captum_layermask.evaluate.experiment import Experiment
 from captum_layermask.evaluate.peers import peers, place_among_processes
 from captum_layermask.evaluate.records import (
     Recorder,
@@ -28,9 +29,8 @@ from captum_layermask.evaluate.records import (
     recorded_units,
     write_table,
 )
-from captum_layermask.evaluate.report.report import Report
 
-__all__ = ["Experiment", "Outcome", "run"]
+__all__ = ["Outcome", "run"]
 
 _LEFT_OUT = pa.schema([("image", pa.string()), ("reason", pa.string())])
 
@@ -46,44 +46,6 @@ _PACKAGES = (
 )
 
 
-class Experiment(Protocol):
-    """What ``run`` needs of an experiment.
-
-    Attributes:
-        name: one word.
-        images: ids of the images, sorted.
-        settings: JSON, everything that decides the records.
-        schema: of a record; the first columns are ``image`` and ``unit``, strings.
-        forward_seconds: what this process has spent inside forwards so far.
-    """
-
-    name: str
-    images: Sequence[str]
-    settings: dict[str, Any]
-    schema: pa.Schema
-    forward_seconds: float
-
-    def units(self, image: str) -> list[str]:
-        """Names of the units of work of one image."""
-
-    def open(self, image: str) -> Any:
-        """What all units of an image share. It runs in another thread than ``work``, an image ahead.
-
-        Raises:
-            LeftOutError: the image cannot be used; the run goes on without it. Any other error ends the run.
-        """
-
-    def work(self, opened: Any, unit: str) -> list[dict[str, Any]]:
-        """The records of one unit: the columns of the schema without ``image`` and ``unit``.
-
-        They depend on nothing but the settings, the image and the unit. So batches have a fixed shape and
-        never hold samples of two units, whose logits would then differ in their last bits.
-        """
-
-    def report(self, records: pa.Table) -> Report:
-        """What was found, from the sorted records alone."""
-
-
 @dataclass(frozen=True)
 class Outcome:
     """A run that is complete.
@@ -95,6 +57,12 @@ class Outcome:
         settings: JSON, what decided the records.
         facts: JSON about this start of the run, of all its processes: ``processes``, ``units`` done,
             ``forward_seconds`` in forwards, ``loop_seconds`` in all.
+
+    Example:
+        ```python
+        outcome = run(experiment, out)
+        print(outcome.records.num_rows, outcome.facts["loop_seconds"])
+        ```
     """
 
     records: pa.Table
@@ -126,6 +94,13 @@ def run(experiment: Experiment, out: Path, *, show_progress: bool = True) -> Out
         InputError: the folder holds a run with other settings (the first that differs is named), another run
             is writing to it, or it cannot be read or written; or environment variables make no sense.
         ProcessLostError: another process did not start, or ended early. What was done is recorded.
+
+    Example:
+        ```python
+        experiment = Curves(model, data)
+        outcome = run(experiment, Path("curves"))
+        report = experiment.report(outcome.records)
+        ```
     """
     versions = {package: importlib.metadata.version(package) for package in _PACKAGES}
     versions["torch"] = torch.__version__  # which names the build, too

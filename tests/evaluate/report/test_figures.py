@@ -40,7 +40,7 @@ def test_a_colour_belongs_to_each_removal():
     colors = [removal_color(removal) for removal in REMOVALS]
     assert len(set(colors)) == len(REMOVALS)
     assert all(to_hex(to_rgb(color)) == color for color in colors)
-    assert removal_color("a way of one's own") == removal_color("another")
+    assert removal_color("a removal of one's own") == removal_color("another")
 
 
 def test_curves_have_a_panel_for_each_metric_and_a_line_for_each_removal():
@@ -125,12 +125,12 @@ def test_what_remains_is_what_the_network_sees():
         picture = remaining_picture(make_forward(removal, network, colors=colors), pixels, visible)
         assert picture.shape == (16, 16, 3)
         assert np.array_equal(picture[:, 8:], original[:, 8:])
-        hole = picture[:, :8].reshape(-1, 3)
+        missing = picture[:, :8].reshape(-1, 3)
         if removal == "grey":
-            assert np.array_equal(hole, np.tile([0.25, 0.5, 0.75], (128, 1)))
+            assert np.array_equal(missing, np.tile([0.25, 0.5, 0.75], (128, 1)))
         else:
-            assert hole.min() == pytest.approx(0.85)
-            assert set(np.unique(hole)) == {hole.min(), 1.0}
+            assert missing.min() == pytest.approx(0.85)
+            assert set(np.unique(missing)) == {missing.min(), 1.0}
 
 
 def test_an_explanation_has_the_colours_of_all_attributions():

@@ -32,7 +32,7 @@ def figure(label="A curve & its band."):
 
 def report():
     facts = {"images": 250, "vanished": {"layer": 0, "grey": 2}, "seconds": 1.25, "saliency": None}
-    return Report("Missingness <bias>", "Two ways.", (TABLE, TABLE), {"grid-random": figure()}, facts)
+    return Report("Missingness <bias>", "Two removals.", (TABLE, TABLE), {"grid-random": figure()}, facts)
 
 
 def tags(page):
@@ -69,11 +69,11 @@ def test_a_table_without_rows_has_its_header():
 
 
 def test_a_table_that_could_not_be_made_says_why(tmp_path):
-    missing = absent("Lead", "it takes <two> ways")
-    assert markdown(missing) == "## Lead\n\nNot here: it takes &lt;two&gt; ways.\n"
+    missing = absent("Lead", "it takes <two> removals")
+    assert markdown(missing) == "## Lead\n\nNot here: it takes &lt;two&gt; removals.\n"
     write_report(dataclasses.replace(report(), tables=(missing, TABLE)), tmp_path, {})
     page = (tmp_path / "report.html").read_text()
-    assert "Not here: it takes &lt;two&gt; ways." in page
+    assert "Not here: it takes &lt;two&gt; removals." in page
     assert page.count("<table>") == 1
 
 
@@ -92,7 +92,7 @@ def test_the_folder_holds_what_is_promised_and_no_more(folder):
 
 def test_the_tables_hold_nothing_that_changes(folder, tmp_path):
     text = (folder / "tables.md").read_text()
-    assert text == f"# Missingness &lt;bias&gt;\n\nTwo ways.\n\n{markdown(TABLE)}\n{markdown(TABLE)}"
+    assert text == f"# Missingness &lt;bias&gt;\n\nTwo removals.\n\n{markdown(TABLE)}\n{markdown(TABLE)}"
     write_report(report(), tmp_path / "other", {"seed": 4})
     assert (tmp_path / "other" / "tables.md").read_bytes() == (folder / "tables.md").read_bytes()
 
@@ -200,5 +200,5 @@ def test_long_tables_come_after_the_figures(tmp_path):
 
 def test_a_folder_that_cannot_be_made_is_an_error(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(InputError, match="cannot write the report"):
+    with pytest.raises(InputError, match="cannot write"):
         write_report(report(), tmp_path / "file" / "out", {})

@@ -1,4 +1,4 @@
-"""Bootstrap intervals: against SciPy's, against the normal law, and for paired ways."""
+"""Bootstrap intervals: against SciPy's, against the normal law, and for paired samples."""
 
 import numpy as np
 import pytest

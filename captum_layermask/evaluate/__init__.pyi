@@ -1,0 +1,11 @@
+from .curves.experiment import Curves as Curves
+from .data.dataset import Dataset as Dataset
+from .data.dataset import find_images as find_images
+from .experiment import Experiment as Experiment
+from .lime.experiment import Lime as Lime
+from .report.report import Report as Report
+from .report.report import Table as Table
+from .report.report import write_report as write_report
+from .report.results import Results as Results
+from .running import run as run
+from .shape.experiment import Shape as Shape
