@@ -8,38 +8,37 @@ the tensor itself ends in ``Guarded.__torch_dispatch__``, which refuses.
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from captum_layermask.errors import InplaceError, LayerMaskError, MaskLostError, MisfitError, NoRuleError
+from captum_layermask.errors import InplaceError, LayerMaskError, MaskLostError, MisfitError
 from captum_layermask.masking.carrier import Carrier, Guarded, tracked
 from captum_layermask.masking.compiling import tracing
-from captum_layermask.masking.gradients import inside_custom_function, refusing
+from captum_layermask.masking.gradients import refuse_lost_gradients
 from captum_layermask.masking.layout import (
-    AS_POSITIONS,
-    KEYS,
     NCHW,
-    POSITIONS,
     Axes,
     Dimension,
-    Factor,
+    as_keys,
     factors,
     fits,
     index_parts,
     is_number,
+    laid_out,
     letters,
+    paired,
+    swapped,
 )
 from captum_layermask.masking.mask import Mask
 from captum_layermask.masking.memory import Memory
-from captum_layermask.masking.registry import RULES
+from captum_layermask.masking.registry import RULES, no_rule
 from captum_layermask.masking.run import Run, function_name
 from captum_layermask.masking.signatures import Function, bound
 from captum_layermask.masking.trees import each_tensor, has_tensors, instances, replaced
-from captum_layermask.masking.unruled import MAKERS, METHODS, RESHAPES, VALUELESS, writes
+from captum_layermask.masking.unruled import JOINS, MAKERS, METHODS, RESHAPES, VALUELESS, writes
 from captum_layermask.masking.windows import Geometry
 
 
@@ -90,7 +89,7 @@ class Activation(Carrier):
         if not tracing():
             result = tracked(func, result, carriers)
         if run.grad and not torch.is_grad_enabled():
-            _refuse_lost_gradients(result, carriers)
+            refuse_lost_gradients(result, carriers)
         return result
 
     @staticmethod
@@ -111,7 +110,7 @@ class Activation(Carrier):
             try:
                 if isinstance(first, MaskedVector) and not first.sources and writes(func):
                     first.become_map(args[1:])
-                if any(isinstance(c, MaskedVector) for c in carriers):
+                if func not in JOINS and any(isinstance(c, MaskedVector) for c in carriers):
                     args, kwargs = replaced((args, kwargs), MaskedVector, lambda c: c.raw)
                 args, kwargs = bound(func, args, kwargs)
                 result = run.apply(rule, (func, args, kwargs), {}, carriers)
@@ -159,18 +158,25 @@ class MaskedMap(Activation):
         self.mask, self.axes, self.keys = mask, axes, keys
         return self
 
-    def like(self, raw: Tensor, mask: Mask | None = None, axes: Sequence[str] | None = None) -> MaskedMap:
-        """A map of the same forward with other values and, where given, another mask or other axes.
+    def like(
+        self,
+        raw: Tensor,
+        mask: Mask | None = None,
+        axes: Sequence[str] | None = None,
+        keys: Mask | None = None,
+    ) -> MaskedMap:
+        """A map of the same forward with other values and, where given, another mask, other axes or keys.
 
         Where ``raw`` is this map's own tensor, changed in place, it is this map that is updated.
         """
         mask, axes = mask or self.mask, self.axes if axes is None else tuple(axes)
+        keys = (keys or self.keys) if paired(axes) else None
         if raw is not self.raw:
-            return MaskedMap(raw, mask, axes, self.run, self.keys if paired(axes) else None)
-        _require_fit(raw, mask, axes, self.keys)
-        if mask is not self.mask:
+            return MaskedMap(raw, mask, axes, self.run, keys)
+        _require_fit(raw, mask, axes, keys)
+        if mask is not self.mask or keys is not self.keys:
             self._forbid_live_aliases()
-        self.mask, self.axes = mask, axes
+        self.mask, self.axes, self.keys = mask, axes, keys
         return self
 
     def _forbid_live_aliases(self) -> None:
@@ -209,22 +215,44 @@ class MaskedMap(Activation):
 
     def over_keys(self, cells: Tensor) -> Tensor:
         """Cells of the keys' mask, laid out so that they broadcast against ``raw``."""
-        own = {letter.translate(AS_POSITIONS) for d in self.dimensions for letter, _ in d if letter in KEYS}
-        return laid_out(cells, [[_as_key(factor, own) for factor in d] for d in self.dimensions])
+        return laid_out(cells, as_keys(self.dimensions))
+
+    @property
+    def full(self) -> bool:
+        """Whether no cell is missing, and no key."""
+        return self.mask.full and (self.keys is None or self.keys.full)
+
+    @property
+    def present(self) -> Tensor:
+        """Which values belong to cells, and to keys, that are not missing (bool, broadcasts)."""
+        return self._present(True, True)
 
     def counted(self, dims: Sequence[int]) -> Tensor | None:
-        """Which cells a reduction over some dimensions counts (bool, broadcasts); None where it counts all."""
+        """Which cells a reduction over these dimensions counts (bool, broadcasts); None where all of them."""
         words = [self.axes[dim] for dim in dims]
-        there = None
-        if (
-            any(letters(word) not in ("C", "") and not paired([word]) for word in words)
-            and not self.mask.full
-        ):
-            there = self.over(self.mask.present)
-        if self.keys is not None and paired(words) and not self.keys.full:
-            keys = self.over_keys(self.keys.present)
-            there = keys if there is None else there & keys
-        return there
+        own = any(letters(word) not in ("C", "") and not paired([word]) for word in words)
+        own, keys = own and not self.mask.full, paired(words) and self.keys is not None and not self.keys.full
+        return self._present(own, keys) if own or keys else None
+
+    def _present(self, own: bool, keys: bool) -> Tensor:
+        of_keys = self.over_keys(self.keys.present) if keys and self.keys is not None else None
+        if of_keys is not None and not own:
+            return of_keys
+        there = self.over(self.mask.present)
+        return there if of_keys is None else there & of_keys
+
+    def of_keys(self) -> MaskedMap:
+        """The same pairs, seen from the keys: these are the positions, and the positions their keys."""
+        assert self.keys is not None
+        axes = swapped(self.axes, self.keys.size)
+        return MaskedMap(self.raw, self.keys, axes, self.run, self.mask)
+
+    def products(self) -> Tensor:
+        """The values to multiply and sum where missing cells have no part: 0 there if gradients are recorded.
+
+        What a missing cell holds may be infinite, and in a gradient 0 times infinity would be NaN (S15).
+        """
+        return self.zeroed() if torch.is_grad_enabled() and self.run.grad else self.raw
 
     def after(self, window: Geometry) -> Mask:
         """The mask of the output of a windowed operation on this map."""
@@ -232,13 +260,13 @@ class MaskedMap(Activation):
 
     def unmask(self) -> None:
         """Let missing cells be ordinary cells that hold 0."""
-        if not self.mask.full:
-            zeroed = self.zeroed()
-            self.raw, self.mask, self.memory = zeroed, self.mask.unmasked(), Memory(self)
+        if not self.full:
+            zeroed, keys = self.zeroed(), None if self.keys is None else self.keys.unmasked()
+            self.raw, self.mask, self.keys, self.memory = zeroed, self.mask.unmasked(), keys, Memory(self)
 
     def zeroed(self) -> Tensor:
         """The values, with 0 in missing cells."""
-        return self.raw if self.mask.full else torch.where(self.over(self.mask.present), self.raw, 0)
+        return self.raw if self.full else torch.where(self.present, self.raw, 0)
 
 
 class MaskedVector(Activation):
@@ -292,47 +320,6 @@ class MaskedVector(Activation):
         cells = torch.zeros(sizes["N"], 1, sizes["H"], sizes["W"], dtype=torch.bool, device=self.raw.device)
         self.__class__ = MaskedMap.guarded
         vars(self).update(axes=tuple(axes), mask=Mask.constant(Mask(cells)), keys=None)
-
-
-def laid_out(cells: Tensor, dimensions: Sequence[Dimension]) -> Tensor:
-    """Cells of a mask (N×1×H×W) in the order of dimensions; of size 1 where they count something else."""
-    dimensions = [
-        [f if f[0] in _PLACES else ("C", f[1]) for f in d] if any(f[0] in _PLACES for f in d) else [("C", 1)]
-        for d in dimensions
-    ]
-    sizes = {letter: size for d in dimensions for letter, size in d if letter != "C"}
-    views, rows, columns = (sizes.get(block, 1) for block in "nhw")
-    grid = cells[:, 0].unflatten(2, (-1, columns)).unflatten(1, (-1, rows))
-    grid = grid.unflatten(0, (-1, views) if len(cells) > 1 or views == 1 else (1, 1))
-    order = [letter for d in dimensions for letter, _ in d if letter != "C"]
-    absent = [letter for letter in "NnHhWw" if letter not in order]
-    grid = grid.permute(["NnHhWw".index(letter) for letter in (*absent, *order)])
-    there, unit, spread = iter(grid.shape[len(absent) :]), [], []
-    for dimension in dimensions:
-        for letter, size in dimension:
-            unit.append(1 if letter == "C" else next(there))
-            spread.append(size if len(dimension) > 1 else unit[-1])
-    lengths, at = [], 0
-    for dimension in dimensions:
-        lengths.append(math.prod(spread[at : at + len(dimension)]))
-        at += len(dimension)
-    return grid.reshape(unit).expand(spread).reshape(lengths)
-
-
-_PLACES = POSITIONS | {"N", "n"}
-
-
-def _as_key(factor: Factor, own: set[str]) -> Factor:
-    """A factor in the eyes of the keys: their own places have letters of keys, other places they share."""
-    letter, size = factor
-    if letter in KEYS:
-        return letter.translate(AS_POSITIONS), size
-    return ("C", size) if letter in own else factor
-
-
-def paired(axes: Sequence[str]) -> bool:
-    """Whether axes count pairs of a position and a key."""
-    return bool(KEYS & set("".join(axes)))
 
 
 MaskedMap.guarded = type("MaskedMap", (Guarded, MaskedMap), {})
@@ -407,26 +394,3 @@ def _as_usual(func: Function, args: Any, kwargs: Any, carriers: Sequence[Carrier
         return written
 
     return each_tensor(result, carry)
-
-
-def _refuse_lost_gradients(result: Any, carriers: Sequence[Carrier]) -> None:
-    """Let backward raise where the model's own ``autograd.Function`` made this of what needs gradients."""
-    source = next((c.raw for c in carriers if c.raw.requires_grad), None)
-    if source is None or not inside_custom_function():
-        return
-    for made in instances(result, Carrier):
-        if made.raw.is_floating_point() and not made.raw.requires_grad:
-            made.raw = refusing(made.raw, source)
-
-
-def no_rule(func: Function, args: Any, kwargs: Any) -> Any:
-    """The rule of every operation that has none."""
-    if isinstance(func, _COMPILED) or getattr(func, "__module__", "").startswith("torch.jit"):
-        raise NoRuleError(
-            "a scripted, traced or exported module does not call the functions that have rules; pass the "
-            "Python module that it was made from."
-        )
-    raise NoRuleError("this operation has no layer-masking rule; give it one with captum_layermask.rule_for.")
-
-
-_COMPILED = (torch.ScriptMethod, torch.ScriptFunction, torch._ops.OpOverload, torch._ops.OpOverloadPacket)

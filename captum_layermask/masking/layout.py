@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from captum_layermask.masking.compiling import memoized
 
@@ -96,6 +97,61 @@ def _sizes_fit(axes: Axes, shape: tuple[int, ...], images: int, size: tuple[int,
             for outer, inner, n in wholes
         )
     )
+
+
+def paired(axes: Sequence[str]) -> bool:
+    """Whether axes count pairs of a position and a key."""
+    return bool(KEYS & set("".join(axes)))
+
+
+def as_keys(dimensions: Sequence[Dimension]) -> tuple[Dimension, ...]:
+    """Dimensions in the eyes of the keys: their own places are positions, and other positions they share."""
+    own = {letter.translate(AS_POSITIONS) for d in dimensions for letter, _ in d if letter in KEYS}
+
+    def seen(factor: Factor) -> Factor:
+        letter, size = factor
+        return ("C", size) if letter in own else (letter.translate(AS_POSITIONS), size)
+
+    return tuple(tuple(map(seen, dimension)) for dimension in dimensions)
+
+
+def swapped(axes: Axes, keys: tuple[int, int]) -> Axes:
+    """The axes of pairs seen from the keys, which have so many rows and columns; what both share stays."""
+    named = set("".join(axes))
+    own = [a for a, n in zip("HWhw", keys * 2, strict=True) if a.translate(AS_KEYS) in named or n == 1]
+    letters = "".join(own)
+    other = letters.translate(AS_KEYS)
+    return tuple(axis.translate(str.maketrans(letters + other, other + letters)) for axis in axes)
+
+
+_PLACES = POSITIONS | {"N", "n"}
+
+
+def laid_out(cells: Tensor, dimensions: Sequence[Dimension]) -> Tensor:
+    """Cells of a mask (N×1×H×W) in the order of dimensions; of size 1 where they count something else."""
+    dimensions = [
+        tuple(f if f[0] in _PLACES else ("C", f[1]) for f in d)
+        if any(f[0] in _PLACES for f in d)
+        else (("C", 1),)
+        for d in dimensions
+    ]
+    sizes = {letter: size for d in dimensions for letter, size in d if letter != "C"}
+    views, rows, columns = (sizes.get(block, 1) for block in "nhw")
+    grid = cells[:, 0].unflatten(2, (-1, columns)).unflatten(1, (-1, rows))
+    grid = grid.unflatten(0, (-1, views) if len(cells) > 1 or views == 1 else (1, 1))
+    order = [letter for d in dimensions for letter, _ in d if letter != "C"]
+    absent = [letter for letter in "NnHhWw" if letter not in order]
+    grid = grid.permute(["NnHhWw".index(letter) for letter in (*absent, *order)])
+    there, unit, spread = iter(grid.shape[len(absent) :]), [], []
+    for dimension in dimensions:
+        for letter, size in dimension:
+            unit.append(1 if letter == "C" else next(there))
+            spread.append(size if len(dimension) > 1 else unit[-1])
+    lengths, at = [], 0
+    for dimension in dimensions:
+        lengths.append(math.prod(spread[at : at + len(dimension)]))
+        at += len(dimension)
+    return grid.reshape(unit).expand(spread).reshape(lengths)
 
 
 def spelled(dimensions: Sequence[Sequence[Factor]]) -> Axes:

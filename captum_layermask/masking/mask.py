@@ -25,6 +25,8 @@ T = TypeVar("T")
 
 #: From a mask and a window to the visible outputs and their anchor (see ``propagation``).
 Policy = Callable[["Mask", Geometry], tuple[Tensor, Tensor]]
+#: A mask, the first row and column that are taken of it, and the steps.
+Phase = tuple["Mask", tuple[int, int], tuple[int, int]]
 
 
 class Mask:
@@ -42,8 +44,10 @@ class Mask:
             each cell stands for was there (float64, N×1×H×W); None where that is all of them.
         images: for every row of the batch which images of the outer batch it comes from, a bit for each; None
             where row i is image i.
-        grid: in the mask of a list of cells (rows, in one column) where a grid begins in it, and that grid's rows
-            and columns; None where there is none, or it is no list.
+        grid: in the mask of a list of cells (rows, in one column) where a grid begins in it, and that grid's
+            rows and columns; None where there is none, or it is no list.
+        phase: in the mask of every so many rows and columns of a map, the mask of all of them, and the first
+            row and column and the steps; else None.
 
     Example:
         ```python
@@ -63,12 +67,13 @@ class Mask:
         shares: Tensor | None = None,
         images: tuple[int, ...] | None = None,
         grid: tuple[int, int, int] | None = None,
+        phase: Phase | None = None,
     ) -> None:
         self.visible = visible
         self.frame = frame if frame is not None and (tracing() or bool(frame.any())) else None
         self.full = full
         self.anchor = visible if anchor is None else anchor
-        self.shares, self.images, self.grid = shares, images, grid
+        self.shares, self.images, self.grid, self.phase = shares, images, grid, phase
         self._memo: dict[Hashable, object] = {}
         self._met: weakref.WeakKeyDictionary[Mask, Mask] = weakref.WeakKeyDictionary()
         self._grown_from: weakref.ref[Mask] | None = None
@@ -339,10 +344,10 @@ class Mask:
             together([cells(m) for m in masks]) for cells in (attrgetter("visible"), attrgetter("anchor"))
         )
         grid = None
-        if dim == 2 and sum(m.grid is not None for m in masks) == 1:
-            at = next(i for i, m in enumerate(masks) if m.grid is not None)
-            start, *size = masks[at].grid
-            grid = (start + sum(m.size[0] for m in masks[:at]), *size)
+        grids = [(i, m.grid) for i, m in enumerate(masks) if m.grid is not None]
+        if dim == 2 and len(grids) == 1:
+            ((at, (start, rows, columns)),) = grids
+            grid = (start + sum(m.size[0] for m in masks[:at]), rows, columns)
         return Mask(visible, anchor, frame, full=full, shares=shares, images=images, grid=grid)
 
     def framed(self, pad: tuple[int, int, int, int]) -> Mask:

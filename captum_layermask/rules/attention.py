@@ -1,7 +1,14 @@
-"""Attention: a missing key gets no weight, and the result is there where the query is (S8)."""
+"""Attention: a missing key gets no weight, and what a query found is missing where the query is (S8).
+
+Scores are a map of pairs: each position (the query) with others (the keys), and the masks of both. What is
+per entry (biases, scaling) has the rules of any map, and what normalises scores over keys (a softmax, a sum)
+those of any reduction: over what is not missing. Here are the two products that make pairs and end them, and
+the functions of PyTorch that do all of it at once.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,85 +17,91 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from captum_layermask.errors import NoRuleError
-from captum_layermask.masking.activation import MaskedMap, MaskedVector, laid_out, paired
-from captum_layermask.masking.layout import AS_KEYS, positions
+from captum_layermask.masking.activation import MaskedMap
+from captum_layermask.masking.layout import AS_KEYS, laid_out, paired, positions
 from captum_layermask.masking.mask import Mask
 from captum_layermask.masking.registry import rule_for
+from captum_layermask.rules.channels import linear
+from captum_layermask.rules.reductions import like
 
 
-def paired_product(words: Sequence[str], result: str, maps: Sequence[MaskedMap]) -> MaskedMap | None:
-    """A product of two maps that pairs positions with positions, or sums over such pairs.
+def scores(words: Sequence[str], result: str, queries: MaskedMap, keys: MaskedMap) -> MaskedMap | None:
+    """Every position of one map with positions of another, channels summed.
 
     Args:
-        words: a letter for every dimension of either map, as in ``einsum``.
+        words: a letter for every dimension of either map, as in ``einsum``; dimensions that share one
+            (images, heads, windows) are those of one batch.
         result: the letters that are left.
-        maps: queries and keys, whose channels are summed; or scores and values, whose keys are summed.
+        queries: whose mask the result has.
+        keys: their mask is that of the result's keys.
 
     Returns:
-        Scores, or what the queries found; None where the product is neither.
+        None where the product does not pair positions, or sums some away.
     """
-    for weights, values in ((0, 1), (1, 0)):
-        if maps[weights].keys is not None:
-            return _weighted(words[weights], words[values], result, maps[weights], maps[values])
-    a, b = (
-        {x: axis for x, axis in zip(word, m.axes, strict=True)} for word, m in zip(words, maps, strict=True)
+    mine, theirs = (
+        dict(zip(word, m.axes, strict=True)) for word, m in zip(words, (queries, keys), strict=True)
     )
-    alone = [
-        [x for x in result if x in own and x not in other and positions([own[x]])]
-        for own, other in ((a, b), (b, a))
-    ]
-    if not all(alone):
+    own, other = (
+        [x for x in result if x in these and x not in those and positions([these[x]])]
+        for these, those in ((mine, theirs), (theirs, mine))
+    )
+    summed = (mine.keys() | theirs.keys()) - set(result)
+    if not own or not other or any(axes.get(x, "C") != "C" for x in summed for axes in (mine, theirs)):
         return None
-    summed = (a.keys() | b.keys()) - set(result)
-    if any(axes.get(x, "C") != "C" for x in summed for axes in (a, b)):
-        return None
-    queries, keys = maps
-    named = {x: axis.translate(AS_KEYS) if x in alone[1] else axis for x, axis in b.items()} | {
-        x: axis for x, axis in a.items() if axis != "C" or x not in b
-    }
-    raw = torch.einsum(f"{words[0]},{words[1]}->{result}", queries.zeroed(), keys.zeroed())
-    axes = tuple(named[x] for x in result)
-    return MaskedMap(raw, queries.mask, axes, queries.run, keys.mask)
+    apart = {mine[x]: theirs[x] for x in mine.keys() & theirs.keys() if "C" not in (mine[x], theirs[x])}
+    if any(axis != other for axis, other in apart.items()):
+        raise NoRuleError(
+            f"queries with axes {queries.named} and keys with axes {keys.named} are of different windows."
+        )
+    named = {x: axis.translate(AS_KEYS) if x in other else axis for x, axis in theirs.items()}
+    named |= {x: axis for x, axis in mine.items() if axis != "C" or x not in theirs}
+    raw = torch.einsum(f"{words[0]},{words[1]}->{result}", queries.products(), keys.products())
+    return MaskedMap(raw, queries.mask, tuple(named[x] for x in result), queries.run, keys.mask)
 
 
-def _weighted(word: str, other: str, result: str, scores: MaskedMap, values: MaskedMap) -> MaskedMap | None:
-    """What each query finds: the values of the keys that are there, weighted."""
-    own = dict(zip(word, scores.axes, strict=True))
-    theirs = dict(zip(other, values.axes, strict=True))
-    keys = [x for x in word if paired([own[x]])]
-    if any(x in result or theirs.get(x, "C").translate(AS_KEYS) != own[x] for x in keys):
+def weighted(words: Sequence[str], result: str, weights: MaskedMap, values: Any) -> MaskedMap | None:
+    """What each query found: the sum of the values of the keys that are there, weighted.
+
+    Args:
+        words: a letter for every dimension of the weights and of the values, as in ``einsum``.
+        result: the letters that are left.
+        weights: pairs of positions and keys; where it is the positions that are summed, they change places.
+        values: a map of the keys, or a table of the model with a row for each (a tensor).
+
+    Returns:
+        None where it is not the keys, all of them, that are summed.
+    """
+    if any(x in result for x, axis in zip(words[0], weights.axes, strict=True) if paired([axis])):
+        weights = weights.of_keys()
+    own = dict(zip(words[0], weights.axes, strict=True))
+    keys = [x for x in own if paired([own[x]])]
+    theirs = dict(zip(words[1], values.axes, strict=True)) if isinstance(values, MaskedMap) else {}
+    if weights.keys is None or any(x in result for x in keys):
         return None
-    weights = scores.raw
-    if not scores.keys.full:
-        weights = torch.where(scores.over_keys(scores.keys.present), weights, 0)
-    raw = torch.einsum(f"{word},{other}->{result}", weights, values.zeroed())
-    axes = tuple(own.get(x, "C") if own.get(x, "C") != "C" else "C" for x in result)
-    axes = tuple(
-        a if a != "C" or x not in theirs or x in own else theirs[x] for a, x in zip(axes, result, strict=True)
-    )
-    return MaskedMap(raw, attended(scores.mask, scores.keys), axes, scores.run)
+    if theirs and any(theirs.get(x, "C").translate(AS_KEYS) != own[x] for x in keys):
+        return None
+    there = weights.counted([words[0].index(x) for x in keys])
+    given = weights.products() if there is None else torch.where(there, weights.products(), 0)
+    found = values.zeroed() if isinstance(values, MaskedMap) else values
+    raw = torch.einsum(f"{words[0]},{words[1]}->{result}", given, found)
+    axes = tuple(own[x] if own.get(x, "C") != "C" else theirs.get(x, "C") for x in result)
+    return weights.like(raw, attended(weights.mask, weights.keys), axes, getattr(values, "keys", None))
 
 
 def attended(mask: Mask, keys: Mask) -> Mask:
     """The mask of what queries found.
 
-    Tokens that are no place of the image (class tokens, registers) are frame until they have found something
-    that is visible.
+    Tokens that are no place of the image (class tokens, registers) are frame; once they have found something
+    that is visible they hold evidence, and are visible too.
     """
-    if mask.frame is None:
+    frame = mask.frame
+    if frame is None:
         return mask
 
     def attend() -> Mask:
-        frame = mask.frame.to(mask.visible.device)
-        found = frame & keys.visible.flatten(1).any(1)[:, None, None, None]
-        return Mask(
-            mask.visible | found,
-            mask.anchor | found,
-            mask.frame,
-            full=mask.full,
-            images=mask.images,
-            grid=mask.grid,
-        )
+        found = frame.to(mask.visible.device) & keys.visible.flatten(1).any(1)[:, None, None, None]
+        visible, anchor = mask.visible | found, mask.anchor | found
+        return Mask(visible, anchor, frame, full=mask.full, images=mask.images, grid=mask.grid)
 
     return mask.memoize(("attended", keys), attend)
 
@@ -98,36 +111,54 @@ def scaled_dot_product_attention(
     query: Any,
     key: Any,
     value: Any,
-    attn_mask: Tensor | None = None,
+    attn_mask: Any = None,
     dropout_p: float = 0.0,
     is_causal: bool = False,
-    **options: Any,
-) -> MaskedMap | MaskedVector:
-    """A missing key gets no weight; a query whose keys are all missing finds 0."""
-    if not isinstance(key, MaskedMap) or not isinstance(value, MaskedMap):
-        raise NoRuleError("attention to keys or values that are no map, from a map, has no rule.")
-    if is_causal or dropout_p:
-        raise NoRuleError("causal attention, or attention with dropout, has no rule.")
-    if key.axes[-1] != "C" or not positions([key.axes[-2]]) or value.axes != key.axes:
-        raise NoRuleError(f"attention to keys with axes {key.named}, values {value.named}, has no rule.")
-    q = query.zeroed() if isinstance(query, MaskedMap) else query
-    k, v, there = key.zeroed(), value.zeroed(), None
-    if not key.mask.full:
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Any:
+    """PyTorch's fused kernel, with a mask of the keys that are there; elsewhere its definition."""
+    if is_causal:
+        raise NoRuleError(
+            "causal attention has no rule: it reads positions in an order, where a missing one has no place."
+        )
+    apart = isinstance(query, MaskedMap) and query.axes[:-2] != getattr(key, "axes", ())[:-2]
+    if apart or dropout_p or isinstance(attn_mask, MaskedMap) or not _is_list(key, value):
+        return _by_definition(query, key, value, attn_mask, dropout_p, scale)
+    options: dict[str, Any] = {"scale": scale, "enable_gqa": enable_gqa}
+    k, v = key.products(), value.zeroed()
+    q = query.products() if isinstance(query, MaskedMap) else query
+    if key.mask.full:
+        raw = F.scaled_dot_product_attention(q, k, v, attn_mask, **options)
+    else:
         there = laid_out(key.mask.present, key.dimensions).transpose(-1, -2)
-        any_there = there.any(-1, keepdim=True)
-        there = there | ~any_there
-        if attn_mask is None:
-            attn_mask = there
-        elif attn_mask.dtype is torch.bool:
-            attn_mask = attn_mask & there
+        if attn_mask is not None and attn_mask.dtype is not torch.bool:
+            attn_mask = torch.where(there, attn_mask, -math.inf)
+            found = (attn_mask > -math.inf).any(-1, keepdim=True)
+            attn_mask = torch.where(found, attn_mask, 0)
         else:
-            attn_mask = torch.where(there, attn_mask, -torch.inf)
-    raw = F.scaled_dot_product_attention(q, k, v, attn_mask, **options)
-    if there is not None:
-        raw = torch.where(any_there, raw, 0)
+            there = there if attn_mask is None else there & attn_mask
+            found = there.any(-1, keepdim=True)
+            attn_mask = there | ~found
+        raw = torch.where(found, F.scaled_dot_product_attention(q, k, v, attn_mask, **options), 0)
     if not isinstance(query, MaskedMap):
         return key.pooled(raw)
     return query.like(raw, attended(query.mask, key.mask))
+
+
+def _is_list(key: Any, value: Any) -> bool:
+    """Whether keys and values are maps with their positions in the last dimension but one."""
+    if not isinstance(key, MaskedMap) or not isinstance(value, MaskedMap) or key.mask is not value.mask:
+        return False
+    return key.axes == value.axes and key.axes[-1] == "C" and bool(positions([key.axes[-2]]))
+
+
+def _by_definition(query: Any, key: Any, value: Any, bias: Any, dropout: float, scale: float | None) -> Any:
+    factor = query.shape[-1] ** -0.5 if scale is None else scale
+    pairs = (query * factor) @ key.transpose(-1, -2)
+    if bias is not None:
+        pairs = pairs + bias if bias.is_floating_point() else pairs.masked_fill(bias.logical_not(), -math.inf)
+    return F.dropout(pairs.softmax(-1), dropout, dropout > 0) @ value
 
 
 @rule_for("multi_head_attention_forward")
@@ -159,30 +190,39 @@ def multi_head_attention(
     is_causal: bool = False,
 ) -> tuple[Any, Any]:
     """``nn.MultiheadAttention`` by its parts."""
-    others = (bias_k, bias_v, key_padding_mask, static_k, static_v)
-    if any(other is not None for other in others) or add_zero_attn or is_causal or (training and dropout_p):
-        raise NoRuleError("multi-head attention with these options has no rule.")
-    if use_separate_proj_weight:
-        weights: Sequence[Any] = (q_proj_weight, k_proj_weight, v_proj_weight)
-    else:
-        weights = in_proj_weight.chunk(3)  # type: ignore[union-attr]
+    if add_zero_attn or any(o is not None for o in (bias_k, bias_v, key_padding_mask, static_k, static_v)):
+        raise NoRuleError(
+            "multi-head attention with keys or values of its own (add_bias_kv, add_zero_attn, "
+            "key_padding_mask) has no rule; which positions are missing tells the mask."
+        )
+    weights: Sequence[Any] = (q_proj_weight, k_proj_weight, v_proj_weight)
+    if not use_separate_proj_weight and in_proj_weight is not None:
+        weights = in_proj_weight.chunk(3)
     biases: Sequence[Any] = (None,) * 3 if in_proj_bias is None else in_proj_bias.chunk(3)
 
     def heads(x: Any, weight: Tensor, bias: Tensor | None) -> Any:
-        x = F.linear(x, weight, bias).unflatten(-1, (num_heads, -1))
-        return x.permute(1, 2, 0, 3) if x.dim() == 4 else x.transpose(0, 1)
+        if not isinstance(x, MaskedMap):
+            return F.linear(x, weight, bias).unflatten(-1, (num_heads, -1)).movedim(0, -2)
+        y: Any = linear(x, weight, bias)
+        raw = y.raw.unflatten(-1, (num_heads, -1)).movedim(0, -2)
+        return y.like(raw, axes=(*y.axes[1:-1], "C", y.axes[0], "C"))
 
     parts = zip((query, key, value), weights, biases, strict=True)
     q, k, v = (heads(*part) for part in parts)
-    mask = attn_mask
-    if mask is not None and mask.dim() == 3:
-        mask = mask.unflatten(0, (-1, num_heads))
-    found = F.scaled_dot_product_attention(q, k, v, mask)
-    found = found.permute(2, 0, 1, 3) if found.dim() == 4 else found.transpose(0, 1)
-    result = F.linear(found.flatten(-2), out_proj_weight, out_proj_bias)
+    bias = attn_mask
+    if bias is not None and bias.dtype is torch.bool:
+        bias = torch.zeros(bias.shape, dtype=q.dtype, device=bias.device).masked_fill(bias, -math.inf)
+    if bias is not None and bias.dim() == 3 and q.dim() == 4:
+        bias = bias.unflatten(0, (-1, num_heads))
+    dropout = dropout_p if training else 0.0
+    found = scaled_dot_product_attention(q, k, v, bias, dropout, is_causal)
+    raw = F.linear(found.raw.movedim(-2, 0).flatten(-2), out_proj_weight, out_proj_bias)
+    if isinstance(found, MaskedMap):
+        result: Any = found.like(raw, axes=(found.axes[-2], *found.axes[:-3], "C"))
+    else:
+        result = like(found, raw)
     if not need_weights:
         return result, None
-    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
-    scores = scores if mask is None else scores + mask
-    weights_found = scores.softmax(-1)
-    return result, weights_found.mean(-3) if average_attn_weights else weights_found
+    pairs = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
+    shares = (pairs if bias is None else pairs + bias).softmax(-1)
+    return result, shares.mean(-3) if average_attn_weights else shares

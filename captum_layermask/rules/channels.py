@@ -1,4 +1,4 @@
-"""Operations along one axis are per-pixel along channels; along positions, only weighted sums have a rule."""
+"""Operations along one axis are per-pixel along channels; along positions, some have a meaning and a rule."""
 
 from __future__ import annotations
 
@@ -14,11 +14,15 @@ from captum_layermask.masking.layout import letters, positions
 from captum_layermask.masking.registry import give_rule, rule_for, spellings
 from captum_layermask.masking.signatures import Function, argument
 
-TOKENS = (
-    "here every position sees every other, as in attention and MLP-mixers, which layer masking cannot mean. "
-    "For a vision transformer drop tokens instead; in a CNN let the masked part end in front of it "
-    "(LayerMaskedForward(model, until=…)), or register a rule with captum_layermask.rule_for."
+_REMEDY = (
+    "Let the masked part end in front of it (LayerMaskedForward(model, until=…)), or register a rule with "
+    "captum_layermask.rule_for."
 )
+LEARNED = (
+    "it mixes positions by weights that were learned for all of them together, as MLP-mixers do, and there "
+    f"are none for a part of them. {_REMEDY}"
+)
+ORDER = f"it takes positions in an order, one after the other, and has no step for a missing one. {_REMEDY}"
 
 
 def along_channels(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -26,7 +30,7 @@ def along_channels(function: Function, args: tuple[Any, ...], kwargs: dict[str, 
     x: MaskedMap = args[0]
     dim = argument(function, args, kwargs, "dim", -1)
     if x.axes[dim] != "C":
-        raise NoRuleError(f"this runs along axis {x.axes[dim]} of a map with axes {x.named}: {TOKENS}")
+        raise NoRuleError(f"this runs along axis {x.axes[dim]} of a map with axes {x.named}: {ORDER}")
     result = function(x.raw, *args[1:], **kwargs)
     if isinstance(result, Tensor):
         return x.like(result)
@@ -34,6 +38,12 @@ def along_channels(function: Function, args: tuple[Any, ...], kwargs: dict[str, 
 
 
 give_rule(along_channels, "cumsum", "cumprod", "glu", "sort", "argsort")
+
+
+@rule_for(torch.lstm, torch.gru, torch.rnn_tanh, torch.rnn_relu)
+def recurrence(x: MaskedMap, *args: Any, **kwargs: Any) -> Any:
+    """Refuse."""
+    raise NoRuleError(f"this runs along positions of a map with axes {x.named}: {ORDER}")
 
 
 @rule_for("normalize")
@@ -93,7 +103,9 @@ def linear(x: Any, weight: Any, bias: Any = None) -> MaskedMap | MaskedVector:
     if is_flat(x, -1):
         return x.pooled(F.linear(x.zeroed(), weight, bias))
     if x.axes[-1] != "C":
-        raise NoRuleError(f"linear mixes the positions of axis {x.axes[-1]}: {TOKENS}")
+        raise NoRuleError(
+            f"this is a linear layer along axis {x.axes[-1]} of a map with axes {x.named}: {LEARNED}"
+        )
     return x.like(F.linear(x.raw, weight, bias))
 
 

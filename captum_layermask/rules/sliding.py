@@ -65,7 +65,7 @@ def slide(
     x.run.padded = rounds > 0 and not x.mask.full
     if x.raw.dtype in (torch.float16, torch.bfloat16):
         # PyTorch's kernels for half precision let NaN reach a neighbouring cell of a channels-last map.
-        x = MaskedMap(x.zeroed(), x.mask, x.axes, x.run)
+        x = x.like(x.zeroed().view_as(x.raw))
     if x.axes == NCHW:
         raw = BOUNDARIES[x.run.padding](op, x.raw, x.mask, window, rounds, linear)
         return x.like(raw, x.after(window), axes)
@@ -215,11 +215,11 @@ def max_pool2d(
         values = amax(x, (2, 3), keepdim=True)
         if not return_indices:
             return values
-        return values, x.pooled(F.max_pool2d(weighed(x, True), *arguments, return_indices=True)[1])
+        return values, x.pooled(F.max_pool2d(weighed(x, True, (2, 3)), *arguments, return_indices=True)[1])
     if not return_indices:
         return slide(x, window, lambda v: torch.max_pool2d(v, *arguments), linear=False)
     values = slide(x, window, lambda v: torch.max_pool2d(v, *arguments), linear=False)
-    return values, values.like(F.max_pool2d(weighed(x, True), *arguments, return_indices=True)[1])
+    return values, values.like(F.max_pool2d(weighed(x, True, (2, 3)), *arguments, return_indices=True)[1])
 
 
 @rule_for("avg_pool2d")
