@@ -21,7 +21,6 @@ from captum_layermask.masking.activation import MaskedMap
 from captum_layermask.masking.layout import AS_KEYS, laid_out, paired, positions
 from captum_layermask.masking.mask import Mask
 from captum_layermask.masking.registry import rule_for
-from captum_layermask.rules.channels import linear
 from captum_layermask.rules.reductions import like
 
 
@@ -132,18 +131,22 @@ def scaled_dot_product_attention(
         raw = F.scaled_dot_product_attention(q, k, v, attn_mask, **options)
     else:
         there = laid_out(key.mask.present, key.dimensions).transpose(-1, -2)
-        if attn_mask is not None and attn_mask.dtype is not torch.bool:
-            attn_mask = torch.where(there, attn_mask, -math.inf)
-            found = (attn_mask > -math.inf).any(-1, keepdim=True)
-            attn_mask = torch.where(found, attn_mask, 0)
+        if attn_mask is None:
+            # without any key all values are 0, and so is what is found
+            raw = F.scaled_dot_product_attention(q, k, v, there | ~there.any(-1, keepdim=True), **options)
         else:
-            there = there if attn_mask is None else there & attn_mask
-            found = there.any(-1, keepdim=True)
-            attn_mask = there | ~found
-        raw = torch.where(found, F.scaled_dot_product_attention(q, k, v, attn_mask, **options), 0)
+            bias = _allowed(attn_mask, there)
+            found = (bias if bias.dtype is torch.bool else bias > -math.inf).any(-1, keepdim=True)
+            bias = bias | ~found if bias.dtype is torch.bool else torch.where(found, bias, 0)
+            raw = torch.where(found, F.scaled_dot_product_attention(q, k, v, bias, **options), 0)
     if not isinstance(query, MaskedMap):
         return key.pooled(raw)
     return query.like(raw, attended(query.mask, key.mask))
+
+
+def _allowed(attn_mask: Tensor, there: Tensor) -> Tensor:
+    """A mask or a bias of the model's own that allows no missing keys either."""
+    return attn_mask & there if attn_mask.dtype is torch.bool else torch.where(there, attn_mask, -math.inf)
 
 
 def _is_list(key: Any, value: Any) -> bool:
@@ -199,16 +202,13 @@ def multi_head_attention(
     if not use_separate_proj_weight and in_proj_weight is not None:
         weights = in_proj_weight.chunk(3)
     biases: Sequence[Any] = (None,) * 3 if in_proj_bias is None else in_proj_bias.chunk(3)
-
-    def heads(x: Any, weight: Tensor, bias: Tensor | None) -> Any:
-        if not isinstance(x, MaskedMap):
-            return F.linear(x, weight, bias).unflatten(-1, (num_heads, -1)).movedim(0, -2)
-        y: Any = linear(x, weight, bias)
-        raw = y.raw.unflatten(-1, (num_heads, -1)).movedim(0, -2)
-        return y.like(raw, axes=(*y.axes[1:-1], "C", y.axes[0], "C"))
-
-    parts = zip((query, key, value), weights, biases, strict=True)
-    q, k, v = (heads(*part) for part in parts)
+    if query is key is value and weights[0].shape == weights[1].shape == weights[2].shape:
+        together = torch.cat(list(weights)) if in_proj_weight is None else in_proj_weight
+        projected = _projected(query, together, in_proj_bias).chunk(3, -1)
+    else:
+        parts = zip((query, key, value), weights, biases, strict=True)
+        projected = tuple(_projected(*part) for part in parts)
+    q, k, v = (_in_heads(x, raw, num_heads) for x, raw in zip((query, key, value), projected, strict=True))
     bias = attn_mask
     if bias is not None and bias.dtype is torch.bool:
         bias = torch.zeros(bias.shape, dtype=q.dtype, device=bias.device).masked_fill(bias, -math.inf)
@@ -216,7 +216,8 @@ def multi_head_attention(
         bias = bias.unflatten(0, (-1, num_heads))
     dropout = dropout_p if training else 0.0
     found = scaled_dot_product_attention(q, k, v, bias, dropout, is_causal)
-    raw = F.linear(found.raw.movedim(-2, 0).flatten(-2), out_proj_weight, out_proj_bias)
+    raw = F.linear(found.raw.transpose(-2, -3).flatten(-2), out_proj_weight, out_proj_bias)
+    raw = raw.transpose(0, -2)
     if isinstance(found, MaskedMap):
         result: Any = found.like(raw, axes=(found.axes[-2], *found.axes[:-3], "C"))
     else:
@@ -226,3 +227,16 @@ def multi_head_attention(
     pairs = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
     shares = (pairs if bias is None else pairs + bias).softmax(-1)
     return result, shares.mean(-3) if average_attn_weights else shares
+
+
+def _projected(x: Any, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Tokens (L×N×C, or L×C) as N×L×C', or L×C': a model whose batch comes first has them in this order."""
+    if isinstance(x, MaskedMap) and x.axes[-1] != "C":
+        raise NoRuleError(f"attention looks for channels in the last dimension, and here are axes {x.named}.")
+    raw = x.raw if isinstance(x, MaskedMap) else x
+    return F.linear(raw.transpose(0, -2), weight, bias)
+
+
+def _in_heads(x: Any, projected: Tensor, heads: int) -> Any:
+    raw = projected.unflatten(-1, (heads, -1)).transpose(-2, -3)
+    return x.like(raw, axes=(*x.axes[1:-1], "C", x.axes[0], "C")) if isinstance(x, MaskedMap) else raw

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from captum_layermask.errors import MaskLostError, NoRuleError
 from captum_layermask.masking.activation import MaskedMap, MaskedVector
-from captum_layermask.masking.layout import index_parts, is_number, paired, positions
+from captum_layermask.masking.layout import index_parts, is_number, letters, paired, positions
 from captum_layermask.masking.mask import Mask, Phase
 from captum_layermask.masking.registry import give_rule, rule_for
 from captum_layermask.masking.signatures import Function, argument
@@ -70,6 +70,8 @@ def take(x: MaskedMap, dim: int, part: Any) -> MaskedMap:
     axis = x.axes[dim]
     if paired([axis]):
         return take(x.of_keys(), dim, part).of_keys()
+    if {*letters(axis)} == {"C", "N"} and len(x.mask.visible) == 1:
+        axis = "C"  # one image, left out
     if axis not in ("N", "n", "C", "H", "W", "h", "w"):
         x, axis = listed(x, dim), "H"
     index = (slice(None),) * dim + (part,)
