@@ -1,24 +1,20 @@
-"""Is grey helped by superpixels because they follow the edges of the image that they hide?
+"""Is grey helped by superpixels because they follow the edges of the image that they remove?
 
-    python benchmarks/borrowed_segments.py FOLDER [--segmentation quickshift,slic] [--removals layer,grey]
+    python benchmarks/borrowed_segments.py FOLDER [--segmentations quickshift,slic] [--removals layer,grey]
 
 Segments are removed at random from each image: once the image's own, once those of the next image, which
-have the same sizes and shapes but follow nothing in it. If the edges of holes that run along objects are
-what helps a way, it must lose by borrowing. FOLDER as in ``benchmarks/propagation.py``; every second of its
-images is used (the half on which no policy of masks was chosen). The accuracy is the mean over the
-fractions, with 95 % bootstrap intervals over images.
+have the same sizes and shapes but follow nothing in it. If what helps a removal are missing regions whose
+boundary follows objects, it must lose by borrowing. FOLDER as in ``benchmarks/propagation.py``; every second
+of its images is used (the half on which no policy of mask propagation was chosen). The accuracy is the mean
+over the fractions, with 95 % bootstrap intervals over images.
 """
 
-import argparse
-import platform
 import sys
-from datetime import date
 from pathlib import Path
 
 import numpy as np
 import torch
-import torchvision
-from propagation import imagenet
+from common import head, header, imagenet, names, parser
 from torch import Tensor
 from tqdm import tqdm
 
@@ -40,36 +36,30 @@ def visible_at_random(segments: Tensor, generator: torch.Generator) -> Tensor:
 @torch.inference_mode()
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--segmentation", default="quickshift,slic")
-    parser.add_argument("--removals", default="layer,grey")
-    parser.add_argument("--threads", type=int, default=2)
-    options = parser.parse_args()
+    arguments = parser(__doc__)
+    arguments.add_argument("folder", type=Path)
+    arguments.add_argument("--segmentations", type=names, default=["quickshift", "slic"])
+    arguments.add_argument("--removals", type=names, default=["layer", "grey"])
+    options = arguments.parse_args()
     torch.set_num_threads(options.threads)
 
     network, colors, images, classes = imagenet("efficientnet-lite0", options.folder, slice(1, None, 2))
-    removals = options.missing.split(",")
-    forwards = {removal: make_forward(removal, network, colors=colors) for removal in removals}
+    forwards = {name: make_forward(name, network, colors=colors) for name in options.removals}
 
-    print(
-        f"{len(images)} images, fractions {FRACTIONS}; {date.today()}, torch {torch.__version__}, "
-        f"torchvision {torchvision.__version__}, {platform.machine()}, {options.threads} threads\n"
-    )
-    print("| segments | missing | its own | another image's | own less another's |")
-    print("| --- | --- | --- | --- | --- |")
-    for name in options.segments.split(","):
+    print(header(f"{len(images)} images", f"fractions {FRACTIONS}") + "\n")
+    print(head(["segments", "removal", "its own", "another image's", "own less another's"]))
+    for name in options.segmentations:
         segments = [SEGMENTATIONS[name](x, n_segments=196) for x in tqdm(images.split(1), file=sys.stderr)]
-        right = {removal: np.empty((len(images), 2)) for removal in removals}
+        right = {removal: np.empty((len(images), 2)) for removal in forwards}
         for i, x in enumerate(tqdm(images.split(1), file=sys.stderr)):
             for borrowed in (0, 1):
                 regions = segments[(i + borrowed) % len(images)]
                 visible = visible_at_random(regions, torch.Generator().manual_seed(i))
                 for removal, forward in forwards.items():
                     coalitions = Coalitions(forward, x, regions, batch_size=len(FRACTIONS))
-                    answers = coalitions(visible).argmax(1)
-                    right[removal][i, borrowed] = (answers == classes[i]).double().mean()
-        first, *others = removals
+                    predictions = coalitions(visible).argmax(1)
+                    right[removal][i, borrowed] = (predictions == classes[i]).double().mean()
+        first, *others = forwards
         leads = {f"{first} less {removal}": right[first] - right[removal] for removal in others}
         for removal, shares in (right | leads).items():
             form = "+.3f" if removal in leads else ".3f"

@@ -1,4 +1,4 @@
-"""A network that nobody here wrote is built, given images that it takes, and checked."""
+"""Other people's networks: which images one takes, the records of what it did, the page that tells them."""
 
 import json
 from collections.abc import Callable, Sequence

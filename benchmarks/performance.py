@@ -7,21 +7,17 @@ with masks that are new to all; half of the 16×16 patches of 224×224 pixels ar
 each sample. Printed are the medians of the ratios to the plain model, with a 95 % interval (of the median, by
 order statistics), of the time of the dense version to ours, and of the peak memory that two forwards add to a
 fresh process (Linux). The dense version fills every layer with average pools in the contiguous format; it
-shares our memoised masks.
+shares our memoized masks.
 
 Below the networks, whole calls in the same way, each beside what it replaces: Captum's Lime with a grey
 baseline (--samples perturbed images), lime's own explainer with black, the compiled plain model.
 """
 
-import argparse
 import os
-import platform
 import re
-import time
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from datetime import date
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -31,6 +27,7 @@ import torch
 import torch.nn.functional as F
 import torchvision
 from captum.attr import Lime
+from common import elapsed, head, header, lite0, parser, patches
 from lime.lime_image import LimeImageExplainer
 from scipy.stats import binom
 from torch import Tensor, nn
@@ -39,18 +36,16 @@ from captum_layermask import MISSING, LayerMaskedForward
 from captum_layermask.explain.segments import grid
 from captum_layermask.integrations.image_classifier import ImageClassifier
 from captum_layermask.integrations.lime import FastLimeImageExplainer
-from captum_layermask.masking.boundary import BOUNDARIES, Op
+from captum_layermask.masking.boundary import Op
 from captum_layermask.masking.mask import Mask
 from captum_layermask.masking.windows import Geometry
 
 SIZE = 224
 
 
-def patches(batch: int, generator: torch.Generator) -> Tensor:
+def half(batch: int, generator: torch.Generator) -> Tensor:
     """Half of the 16×16 patches, visible, bool."""
-    order = torch.rand(batch, 196, generator=generator).argsort(1)
-    coarse = (order < 98).view(batch, 1, 14, 14)
-    return coarse.repeat_interleave(16, 2).repeat_interleave(16, 3)
+    return patches(batch, SIZE, generator)
 
 
 def blobs(batch: int, generator: torch.Generator) -> Tensor:
@@ -74,15 +69,8 @@ def everything(batch: int, generator: torch.Generator) -> Tensor:
     return torch.ones(batch, 1, SIZE, SIZE, dtype=torch.bool)
 
 
-def lite0() -> nn.Module:
-    """EfficientNet-Lite0 with random weights."""
-    from efficientnet_lite_pytorch import EfficientNet
-
-    return EfficientNet.from_name("efficientnet-lite0")
-
-
 def dense(op: Op, cells: Tensor, mask: Mask, window: Geometry, rounds: int, linear: bool) -> Tensor:
-    """Neighbour padding of all cells at once, by box sums."""
+    """Neighbour padding of all cells at once, by box sums (a ``Boundary``)."""
     known = mask.visible.to(cells.dtype)
     missing = mask.missing.to(cells.dtype)
     cells = cells * (1 - missing)
@@ -97,15 +85,15 @@ def dense(op: Op, cells: Tensor, mask: Mask, window: Geometry, rounds: int, line
 Case = tuple[Callable[[], nn.Module], int, Callable[[int, torch.Generator], Tensor], bool, bool, float]
 
 CASES: dict[str, Case] = {
-    "resnet50 patches": (torchvision.models.resnet50, 16, patches, True, True, 1.10),
+    "resnet50 patches": (torchvision.models.resnet50, 16, half, True, True, 1.10),
     "resnet50 blobs": (torchvision.models.resnet50, 16, blobs, True, True, 1.10),
-    "resnet50 as the user made it": (torchvision.models.resnet50, 16, patches, False, False, 1.00),
-    "efficientnet-lite0": (lite0, 16, patches, True, True, 1.30),
-    "mobilenet_v2": (torchvision.models.mobilenet_v2, 16, patches, True, True, 1.30),
-    "vgg16": (torchvision.models.vgg16, 8, patches, True, True, 1.15),
-    "densenet121": (torchvision.models.densenet121, 8, patches, True, True, 1.15),
-    "convnext_tiny": (torchvision.models.convnext_tiny, 8, patches, True, True, 1.15),
-    "vit_b_16": (torchvision.models.vit_b_16, 16, patches, False, False, 1.05),
+    "resnet50 as the user made it": (torchvision.models.resnet50, 16, half, False, False, 1.00),
+    "efficientnet-lite0": (lite0, 16, half, True, True, 1.30),
+    "mobilenet_v2": (torchvision.models.mobilenet_v2, 16, half, True, True, 1.30),
+    "vgg16": (torchvision.models.vgg16, 8, half, True, True, 1.15),
+    "densenet121": (torchvision.models.densenet121, 8, half, True, True, 1.15),
+    "convnext_tiny": (torchvision.models.convnext_tiny, 8, half, True, True, 1.15),
+    "vit_b_16": (torchvision.models.vit_b_16, 16, half, False, False, 1.05),
     "resnet50 nothing masked": (torchvision.models.resnet50, 16, everything, True, True, 1.05),
     "resnet50 one segment": (torchvision.models.resnet50, 16, segment, True, True, 1.10),
 }
@@ -122,7 +110,7 @@ def peak(name: str, masked: bool, threads: int) -> int:
     options = {"mask": masks(batch, generator)} if masked else {}
     with torch.inference_mode():
         run(x[:1], **{key: value[:1] for key, value in options.items()})
-        Path("/proc/self/clear_refs").write_text("5")  # the peak so far is forgotten
+        Path("/proc/self/clear_refs").write_text("5")  # from here on the peak counts
         before = status("VmRSS")
         run(x, **options)
         run(x, **options)
@@ -149,13 +137,13 @@ def captum_lime(samples: int) -> tuple[Callable[[], object], Callable[[], object
 def lime_package(samples: int) -> tuple[Callable[[], object], Callable[[], object]]:
     """lime's own explainer with black on the plain EfficientNet-Lite0, and the fast one, layer-masked."""
     model = lite0().eval()
-    picture = np.random.default_rng(0).random((SIZE, SIZE, 3))
+    image = np.random.default_rng(0).random((SIZE, SIZE, 3))
     segments = grid(torch.zeros(3, SIZE, SIZE))[0, 0].numpy()
 
     def explain(explainer: LimeImageExplainer, forward: nn.Module, color: float) -> object:
         options = {"hide_color": color, "num_samples": samples, "batch_size": 16}
         classifier = ImageClassifier(forward)
-        return explainer.explain_instance(picture, classifier, segmentation_fn=lambda _: segments, **options)
+        return explainer.explain_instance(image, classifier, segmentation_fn=lambda _: segments, **options)
 
     return (
         lambda: explain(LimeImageExplainer(random_state=0), model, 0),
@@ -169,7 +157,7 @@ def compiled(samples: int) -> tuple[Callable[[], object], Callable[[], object]]:
     generator = torch.Generator().manual_seed(0)
     plain, masked = torch.compile(model), torch.compile(LayerMaskedForward(model))
     x = torch.randn(16, 3, SIZE, SIZE, generator=generator)
-    return lambda: plain(x), lambda: masked(x, mask=patches(16, generator))
+    return lambda: plain(x), lambda: masked(x, mask=half(16, generator))
 
 
 CALLS: dict[str, tuple[Callable[..., Any], float]] = {
@@ -190,7 +178,7 @@ def measure(case: Case, pairs: int) -> np.ndarray:
     make, batch, masks, plain_channels_last, masked_channels_last, _ = case
     generator = torch.Generator().manual_seed(0)
     model = make().eval()
-    forward, first = LayerMaskedForward(model), LayerMaskedForward(model, padding="dense")
+    forward, first = LayerMaskedForward(model), LayerMaskedForward(model, padding=dense)
     seconds = []
     for _ in range(pairs + 1):
         x = torch.randn(batch, 3, SIZE, SIZE, generator=generator)
@@ -206,29 +194,19 @@ def measure(case: Case, pairs: int) -> np.ndarray:
     return np.array(seconds[1:])
 
 
-def elapsed(run: Callable[[], object]) -> float:
-    """Seconds."""
-    start = time.perf_counter()
-    run()
-    return time.perf_counter() - start
-
-
 @torch.inference_mode()
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("names", nargs="*", help=f"of {', '.join([*CASES, *CALLS])}; all by default")
-    parser.add_argument("--pairs", type=int, default=15)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--samples", type=int, default=64, help="perturbed images of an explanation")
-    options = parser.parse_args()
+    arguments = parser(__doc__)
+    arguments.add_argument("names", nargs="*", help=f"of {', '.join([*CASES, *CALLS])}; all by default")
+    arguments.add_argument("--pairs", type=int, default=15)
+    arguments.add_argument("--samples", type=int, default=64, help="perturbed images of an explanation")
+    options = arguments.parse_args()
     warnings.simplefilter("ignore")
     os.environ["MALLOC_MMAP_THRESHOLD_"] = "65536"  # of the processes that measure memory: nothing is cached
-    BOUNDARIES["dense"] = dense
     torch.set_num_threads(options.threads)
-    print(f"{date.today()}, torch {torch.__version__}, torchvision {torchvision.__version__}, ", end="")
-    print(f"{platform.machine()}, {options.threads} threads, float32, {options.pairs} pairs\n")
-    print("| work | batch | plain, s | ratio | 95 % interval | bar | dense / ours | memory |")
-    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    print(header("float32", f"{options.pairs} pairs") + "\n")
+    columns = ["work", "batch", "plain, s", "ratio", "95 % interval", "bar", "dense / ours", "memory"]
+    print(head(columns))
     for name in options.names or [*CASES, *CALLS]:
         if name in CALLS:
             make, bar = CALLS[name]
@@ -239,7 +217,7 @@ def main() -> None:
         speed = np.median(seconds[:, 2] / seconds[:, 1])
         with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as pool:
             plain, masked = (
-                pool.submit(peak, name, removal, options.threads).result() for removal in (False, True)
+                pool.submit(peak, name, is_masked, options.threads).result() for is_masked in (False, True)
             )
         batch, bar = str(CASES[name][1]), CASES[name][-1]
         print(row(name, batch, seconds, bar), f"{speed:.1f} | {masked / plain:.2f} |", flush=True)

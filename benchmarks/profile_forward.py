@@ -6,20 +6,21 @@ MODEL is a classifier of torchvision (random weights). Half of the 16×16 patche
 Printed are PyTorch's operations by the time that each takes itself, layer masking beside the plain network.
 """
 
-import argparse
 from collections import defaultdict
+from collections.abc import Callable
 
 import torch
 import torchvision
-from performance import SIZE, patches
+from common import head, header, parser, patches
 from torch.profiler import ProfilerActivity, profile
 
 from captum_layermask import LayerMaskedForward
 
 REPEATS = 3
+SIZE = 224
 
 
-def times(run) -> dict[str, float]:
+def times(run: Callable[[], object]) -> dict[str, float]:
     """Milliseconds per call and operation."""
     run()
     with profile(activities=[ProfilerActivity.CPU]) as profiler:
@@ -33,20 +34,20 @@ def times(run) -> dict[str, float]:
 
 @torch.inference_mode()
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("model", nargs="?", default="resnet50")
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rows", type=int, default=12)
-    options = parser.parse_args()
+    arguments = parser(__doc__)
+    arguments.add_argument("model", nargs="?", default="resnet50")
+    arguments.add_argument("--batch", type=int, default=16)
+    arguments.add_argument("--rows", type=int, default=12)
+    options = arguments.parse_args()
     torch.set_num_threads(options.threads)
     generator = torch.Generator().manual_seed(0)
     model = torchvision.models.get_model(options.model).eval()
     forward = LayerMaskedForward(model)
     x = torch.randn(options.batch, 3, SIZE, SIZE, generator=generator).to(memory_format=torch.channels_last)
     plain = times(lambda: model(x))
-    masked = times(lambda: forward(x, mask=patches(options.batch, generator)))
-    print("| operation | plain, ms | masked, ms | more, ms |\n| --- | --- | --- | --- |")
+    masked = times(lambda: forward(x, mask=patches(options.batch, SIZE, generator)))
+    print(header(options.model, f"batch {options.batch}") + "\n")
+    print(head(["operation", "plain, ms", "masked, ms", "more, ms"]))
     for name in sorted(masked, key=lambda name: plain[name] - masked[name])[: options.rows]:
         more = masked[name] - plain[name]
         print(f"| `{name}` | {plain[name]:.1f} | {masked[name]:.1f} | {more:.1f} |")

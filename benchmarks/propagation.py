@@ -9,18 +9,15 @@ are removed at random, the same ones under every policy; areas are under the cur
 ratios are to the paper's policy, with 95 % bootstrap intervals over images.
 """
 
-import argparse
-import platform
 import sys
 from collections.abc import Callable
-from datetime import date
 from pathlib import Path
 
 import cifar_resnet
 import numpy as np
 import torch
 import torch.nn.functional as F
-import torchvision
+from common import head, header, imagenet, parser, ranks
 from PIL import Image
 from torch import Tensor, nn
 from torchvision.transforms.functional import pil_to_tensor
@@ -33,8 +30,6 @@ from captum_layermask.explain.segments import grid
 from captum_layermask.masking.mask import Mask, Policy
 from captum_layermask.masking.propagation import PROPAGATIONS, Propagation
 from captum_layermask.masking.windows import Geometry, Window
-from captum_layermask.models.images import read_image
-from captum_layermask.models.pretrained import load_model
 
 Visible = Callable[[Mask, Window], Tensor]
 
@@ -85,7 +80,7 @@ def own(mask: Mask, window: Window) -> Tensor:
 
 
 def plain(rule: Visible) -> Policy:
-    """The policy that follows one rule and has no memory."""
+    """The policy that follows one rule and has no anchor."""
 
     def policy(mask: Mask, window: Geometry) -> tuple[Tensor, Tensor]:
         visible = rule(mask, window) if isinstance(window, Window) else window.any(mask.visible)
@@ -94,7 +89,10 @@ def plain(rule: Visible) -> Policy:
     return policy
 
 
-def remembering(fine: Callable[[Tensor, Tensor, Window], Tensor], coarse=None) -> Policy:
+def with_anchor(
+    fine: Callable[[Tensor, Tensor, Window], Tensor],
+    coarse: Callable[[Tensor, Tensor, Window], Tensor] | None = None,
+) -> Policy:
     """A policy from (visible, anchor, window) → visible; another where windows shrink the map, if given."""
 
     def policy(mask: Mask, window: Geometry) -> tuple[Tensor, Tensor]:
@@ -123,7 +121,7 @@ def grow(visible: Tensor, anchor: Tensor, window: Window) -> Tensor:
     return window.any(visible)
 
 
-CANDIDATES: dict[str, Policy] = {
+POLICIES: dict[str, Policy] = {
     "≥ 1/3": plain(at_least(1 / 3)),
     "≥ 1/2": plain(at_least(1 / 2)),
     "≥ 0.4, any where < 0.3 would survive": plain(falling_back(at_least(0.4), 0.3)),
@@ -136,55 +134,39 @@ CANDIDATES: dict[str, Policy] = {
     "own or ≥ 2/3": plain(own_or(2 / 3)),
     "within 1 cell of the anchor": near(1),
     "within 2 cells of the anchor": near(2),
-    "any anchor, everywhere": remembering(lambda v, a, w: w.any(a)),
-    "any; own where maps shrink": remembering(grow, lambda v, a, w: w.owns_any(a)),
-    "any; anchor ≥ 1/2 where maps shrink": remembering(grow, lambda v, a, w: share(a, w) >= 1 / 2 - 1e-6),
-    "any; anchor ≥ 1/5 where maps shrink": remembering(grow, lambda v, a, w: share(a, w) >= 1 / 5 - 1e-6),
-    "any; visible ≥ 1/3 where maps shrink": remembering(grow, lambda v, a, w: share(v, w) >= 1 / 3 - 1e-6),
-    "> 1/3; own where maps shrink": remembering(
+    "any anchor, everywhere": with_anchor(lambda v, a, w: w.any(a)),
+    "any; own where maps shrink": with_anchor(grow, lambda v, a, w: w.owns_any(a)),
+    "any; anchor ≥ 1/2 where maps shrink": with_anchor(grow, lambda v, a, w: share(a, w) >= 1 / 2 - 1e-6),
+    "any; anchor ≥ 1/5 where maps shrink": with_anchor(grow, lambda v, a, w: share(a, w) >= 1 / 5 - 1e-6),
+    "any; visible ≥ 1/3 where maps shrink": with_anchor(grow, lambda v, a, w: share(v, w) >= 1 / 3 - 1e-6),
+    "> 1/3; own where maps shrink": with_anchor(
         lambda v, a, w: share(v, w) >= 0.34, lambda v, a, w: w.owns_any(a)
     ),
-    "any; any anchor or visible ≥ 0.7 where maps shrink": remembering(
+    "any; any anchor or visible ≥ 0.7 where maps shrink": with_anchor(
         grow, lambda v, a, w: w.any(a) | (share(v, w) >= 0.7 - 1e-6)
     ),
 }
 
-
-def use_candidates() -> None:
-    """Let ``LayerMaskedForward`` know the candidates."""
-    rounds = PROPAGATIONS["anchored"].rounds
-    for name, policy in CANDIDATES.items():
-        PROPAGATIONS[name] = Propagation(policy, lambda window: rounds(window) + 1)
+CANDIDATES = PROPAGATIONS | {
+    name: Propagation(policy, lambda window: PROPAGATIONS["anchored"].rounds(window) + 1)
+    for name, policy in POLICIES.items()
+}
 
 
-def imagenet(name: str, folder: Path, part: slice) -> tuple[nn.Module, Colors, Tensor, Tensor]:
-    """A pretrained network, its colours, and the images and classes of a half."""
-    loaded = load_model(name)
-    files = [path for path in sorted(folder.iterdir()) if path.is_file()][part]
-    images = torch.cat([loaded.preprocess(read_image(path)) for path in files])
-    return loaded.network, loaded.colors, images, torch.arange(1000)[::4][part]
-
-
-def cifar(weights: Path, folder: Path, part: slice) -> tuple[nn.Module, Colors, Tensor, Tensor]:
-    """The same for a CIFAR-10 ResNet; the half is of the images of every class."""
+def cifar(weights: Path, folder: Path, chosen: slice) -> tuple[nn.Module, Colors, Tensor, Tensor]:
+    """What ``imagenet`` returns, for a CIFAR-10 ResNet; the half is of the images of every class."""
     images, classes = [], []
     for index, class_folder in enumerate(sorted(path for path in folder.iterdir() if path.is_dir())):
-        for path in sorted(class_folder.iterdir())[part]:
+        for path in sorted(class_folder.iterdir())[chosen]:
             images.append(pil_to_tensor(Image.open(path).convert("RGB")) / 255)
             classes.append(index)
     colors = Colors(*cifar_resnet.IMAGENET, normalized=False)
     return cifar_resnet.load(weights), colors, torch.stack(images), torch.tensor(classes)
 
 
-def ranks(images: int, cells: int, seed: int) -> Tensor:
-    """In which order each image loses its patches (images × cells), all images differently."""
-    generator = torch.Generator().manual_seed(seed)
-    return torch.rand(images, cells, generator=generator).argsort(1).argsort(1)
-
-
 @torch.inference_mode()
 def predictions(
-    forward: nn.Module, images: Tensor, order: Tensor, patch: int, fractions
+    forward: nn.Module, images: Tensor, order: Tensor, patch: int, fractions: np.ndarray
 ) -> tuple[Tensor, int]:
     """Predicted classes, images × fractions, and how many samples with visible pixels vanished."""
     segments, side = grid(images[:1], patch), -(-images.shape[-1] // patch)
@@ -199,28 +181,26 @@ def predictions(
 
 def main() -> None:
     """Print a table for one network."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("network")
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--half", choices=("choose", "report"), required=True)
-    parser.add_argument("--patch", type=int, default=16, help="pixels")
-    parser.add_argument(
+    arguments = parser(__doc__, seed=True)
+    arguments.add_argument("network")
+    arguments.add_argument("folder", type=Path)
+    arguments.add_argument("--half", choices=("choose", "report"), required=True)
+    arguments.add_argument("--patch", type=int, default=16, help="pixels")
+    arguments.add_argument(
         "--policies", help="separated by semicolons; by default all (choose) or anchored (report)"
     )
-    parser.add_argument("--fractions", type=int, default=10, help="steps from 0 to 1")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
+    arguments.add_argument("--fractions", type=int, default=10, help="steps from 0 to 1")
+    options = arguments.parse_args()
     torch.set_num_threads(options.threads)
-    use_candidates()
 
     part = slice(0 if options.half == "choose" else 1, None, 2)
     is_file = Path(options.network).is_file()
     load, source = (cifar, Path(options.network)) if is_file else (imagenet, options.network)
     network, colors, images, classes = load(source, options.folder, part)
     fractions = np.linspace(0, 1, options.fractions + 1)
-    order = ranks(len(images), (-(-images.shape[-1] // options.patch)) ** 2, options.seed)
-    default = [*PROPAGATIONS] if options.half == "choose" else ["anchored", "paper"]
+    generator = torch.Generator().manual_seed(options.seed)
+    order = ranks(len(images), (-(-images.shape[-1] // options.patch)) ** 2, generator)
+    default = [*CANDIDATES] if options.half == "choose" else ["anchored", "paper"]
     policies = options.policies.split(";") if options.policies else default
     removals = ["paper", *(name for name in policies if name != "paper"), *OTHERS]
 
@@ -229,7 +209,7 @@ def main() -> None:
         if removal in OTHERS:
             forward = make_forward(removal, network, colors=colors)
         else:
-            forward = LayerMaskedForward(network, propagation=removal)
+            forward = LayerMaskedForward(network, propagation=CANDIDATES[removal])
         found[removal], lost[removal] = predictions(forward, images, order, options.patch, fractions)
 
     weights = np.full(len(fractions), 1 / options.fractions)
@@ -238,13 +218,9 @@ def main() -> None:
     middle = sorted({round(share * options.fractions) for share in (0.1, 0.3, 0.5, 0.7, 0.9)})
     columns = [f"{fractions[i]:.0%}" for i in middle]
     columns += ["area", "ratio to the paper's", "entropy less the paper's", "vanished"]
-    print(
-        f"{Path(options.network).stem}, {options.half} half ({len(images)} images), patch {options.patch}, "
-        f"seed {options.seed}; {date.today()}, torch {torch.__version__}, torchvision "
-        f"{torchvision.__version__}, {platform.machine()}, {options.threads} threads\n"
-    )
-    print(f"| policy | {' | '.join(columns)} |")
-    print("|" + " --- |" * (len(columns) + 1))
+    facts = (f"{len(images)} images", f"patch {options.patch}", f"seed {options.seed}")
+    print(header(Path(options.network).stem, f"{options.half} half", *facts) + "\n")
+    print(head(["policy", *columns]))
     for removal, predicted in found.items():
         right = (predicted == classes[:, None]).double().mean(0)
         times = bootstrap(ratio(areas[removal], areas["paper"]), len(images))

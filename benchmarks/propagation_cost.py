@@ -6,18 +6,16 @@ Medians of ratios of process time, one thread, the three in turn in one process,
 half of the 16×16 patches, batches of 8, channels-last.
 """
 
-import argparse
-import platform
 import time
-from datetime import date
 
 import numpy as np
 import torch
 import torchvision
+from common import elapsed, head, header, parser, patches
 
 from captum_layermask import LayerMaskedForward
 from captum_layermask.masking.propagation import PROPAGATIONS
-from captum_layermask.models.pretrained import load_model
+from captum_layermask.models.load import load_model
 
 NETWORKS = {
     "resnet50": torchvision.models.resnet50,
@@ -29,34 +27,26 @@ NETWORKS = {
 @torch.inference_mode()
 def main() -> None:
     """Print one table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=9)
-    options = parser.parse_args()
+    arguments = parser(__doc__, threads=None)
+    arguments.add_argument("--rounds", type=int, default=9)
+    options = arguments.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    versions = f"torch {torch.__version__}, torchvision {torchvision.__version__}"
-    print(f"{date.today()}, {versions}, {platform.machine()}\n")
-    print("| network | " + " | ".join(PROPAGATIONS) + " | anchored / paper |\n" + "| --- " * 4 + "|")
+    generator = torch.Generator().manual_seed(0)
+    print(header(f"{options.rounds} rounds") + "\n")
+    print(head(["network", *PROPAGATIONS, "anchored / paper"]))
     for name, make in NETWORKS.items():
         model = make().eval().to(memory_format=torch.channels_last)
         image = (torch.rand(8, 3, 224, 224) + 1).to(memory_format=torch.channels_last)
         forwards = [LayerMaskedForward(model, propagation=policy) for policy in PROPAGATIONS]
         seconds = []
         for _ in range(options.rounds + 1):
-            patches = torch.rand(8, 14, 14) > 0.5
-            mask = patches.repeat_interleave(16, 1).repeat_interleave(16, 2)
-            plain = elapsed(model, image)
-            seconds.append([plain, *(elapsed(forward, image, mask=mask) for forward in forwards)])
+            mask = patches(len(image), image.shape[-1], generator)
+            runs = [lambda: model(image), *(lambda f=f: f(image, mask=mask) for f in forwards)]  # noqa: B023
+            seconds.append([elapsed(run, time.process_time) for run in runs])
         plain, anchored, paper = np.array(seconds[1:]).T
         cells = [np.median(anchored / plain), np.median(paper / plain), np.median(anchored / paper)]
         print(f"| {name} | " + " | ".join(f"{cell:.2f}" for cell in cells) + " |", flush=True)
-
-
-def elapsed(call, *args, **options) -> float:
-    """Seconds of process time."""
-    start = time.process_time()
-    call(*args, **options)
-    return time.process_time() - start
 
 
 if __name__ == "__main__":

@@ -9,9 +9,7 @@ every parameter, gain and buffer is drawn anew, and S1, S2, S5 and S10 are check
 the network takes. A name of timm with more than 400 million parameters is not run, and counts as a failure.
 """
 
-import argparse
 import gc
-import sys
 import warnings
 from datetime import date
 from pathlib import Path
@@ -19,15 +17,13 @@ from pathlib import Path
 import timm
 import torch
 import torchvision
+from common import parser, part
+from networks import TOLERANCE, ZOO, append, read, smallest_size, write_part
+
+from captum_layermask import LayerMaskedForward
+from captum_layermask.testing import check_model, redraw
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent / "tests" / "helpers"))
-
-from networks import TOLERANCE, ZOO, append, read, smallest_size, write_part  # noqa: E402
-from support import check_model, redraw  # noqa: E402
-
-from captum_layermask import LayerMaskedForward  # noqa: E402
-
 SIZES = (64, 96, 160, 224, 256)
 
 
@@ -87,14 +83,13 @@ def record(library: str, name: str) -> dict:
     return found
 
 
-def run(path: Path, part: str) -> None:
+def run(path: Path, chosen: slice) -> None:
     """Append the records that are not there yet."""
     warnings.simplefilter("ignore")
-    index, parts = map(int, part.split("/"))
     done = {(r["library"], r["name"]) for r in read(path)} if path.exists() else set()
     jobs = [("torchvision", name) for name in torchvision_classifiers()]
     jobs += [("timm", name) for name in timm_classifiers()]
-    for library, name in jobs[index::parts]:
+    for library, name in jobs[chosen]:
         if (library, name) not in done:
             append(path, record(library, name))
             gc.collect()
@@ -113,7 +108,7 @@ class Counting:
 
 
 def compiled(name: str) -> dict:
-    """Whether the compiled forward is one graph and gives the answers of the eager one."""
+    """Whether the compiled forward is one graph and gives the output of the eager one."""
     torch.compiler.reset()
     found: dict = {"library": "compiled", "name": name}
     try:
@@ -129,12 +124,11 @@ def compiled(name: str) -> dict:
         return found | {"works": False, "error": f"{type(error).__name__}: {error}".split("\n")[0]}
 
 
-def run_compiled(path: Path, part: str) -> None:
+def run_compiled(path: Path, chosen: slice) -> None:
     """Append the records of compiled forwards that are not there yet."""
     warnings.simplefilter("ignore")
-    index, parts = map(int, part.split("/"))
     done = {(r["library"], r["name"]) for r in read(path)} if path.exists() else set()
-    for name in torchvision_classifiers()[index::parts]:
+    for name in torchvision_classifiers()[chosen]:
         if ("compiled", name) not in done:
             append(path, compiled(name))
             gc.collect()
@@ -152,7 +146,7 @@ def write(path: Path) -> None:
         "S1 is the relative error with nothing masked; S2 passes when NaN in masked pixels leaves every bit "
         "and scrambling the missing cells after every operation changes nothing beyond rounding (1e-5 in "
         "float32, 1e-9 in float64). A name that was not run counts as a failure. A network *compiles* if "
-        "its forward under `torch.compile` is one graph (backend `eager`) and gives the eager answers.",
+        "its forward under `torch.compile` is one graph (backend `eager`) and gives the eager output.",
     ]
     for library, names in wanted.items():
         works = [name for name in names if records.get((library, name), {}).get("works")]
@@ -173,16 +167,15 @@ def write(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("action", choices=["run", "compile", "write"])
-    parser.add_argument("records", type=Path)
-    parser.add_argument("--part", default="0/1", help="i/n: every n-th network, from the i-th")
-    options = parser.parse_args()
+    arguments = parser(__doc__, threads=1)
+    arguments.add_argument("action", choices=["run", "compile", "write"])
+    arguments.add_argument("records", type=Path)
+    arguments.add_argument("--part", type=part, default="0/1", help="i/n: every n-th network, from the i-th")
+    options = arguments.parse_args()
+    torch.set_num_threads(options.threads)
     if options.action == "compile":
-        torch.set_num_threads(1)
         run_compiled(options.records, options.part)
     elif options.action == "run":
-        torch.set_num_threads(1)
         run(options.records, options.part)
     else:
         write(options.records)

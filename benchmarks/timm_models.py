@@ -13,6 +13,7 @@ import warnings
 
 import timm
 import torch
+from common import parser
 
 CLASSES = 10
 
@@ -37,6 +38,7 @@ def verdict(name: str) -> str:
 
 
 def main() -> None:
+    parser(__doc__, threads=None).parse_args()
     warnings.simplefilter("ignore")
     for name in timm.list_models(pretrained=False):
         why = verdict(name)

@@ -6,26 +6,16 @@ A single square is visible, at random places, and everything else is missing. We
 vanishes depends on the geometry of the network alone.
 """
 
-import argparse
-import platform
 import warnings
-from datetime import date
 
 import cifar_resnet
 import torch
 import torchvision
+from common import head, header, lite0, parser
 from tqdm import tqdm
 
 from captum_layermask import LayerMaskedForward, VanishedWarning
 from captum_layermask.masking.propagation import PROPAGATIONS
-
-
-def lite0() -> torch.nn.Module:
-    """EfficientNet-Lite0 with random weights."""
-    from efficientnet_lite_pytorch import EfficientNet
-
-    return EfficientNet.from_name("efficientnet-lite0")
-
 
 NETWORKS = {
     "ResNet-50": (torchvision.models.resnet50, 224, (4, 8, 16, 32, 48)),
@@ -47,20 +37,15 @@ def squares(count: int, size: int, side: int, generator: torch.Generator) -> tor
 @torch.inference_mode()
 def main() -> None:
     """Print one table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--positions", type=int, default=100)
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
+    arguments = parser(__doc__, seed=True)
+    arguments.add_argument("--positions", type=int, default=100)
+    options = arguments.parse_args()
+    torch.set_num_threads(options.threads)
     warnings.simplefilter("ignore", VanishedWarning)
     torch.manual_seed(options.seed)
 
-    print(
-        f"{options.positions} positions, seed {options.seed}; {date.today()}, torch {torch.__version__}, ",
-        end="",
-    )
-    print(f"torchvision {torchvision.__version__}, {platform.machine()}\n")
-    print("| network | visible square | share of the image | " + " | ".join(PROPAGATIONS) + " |")
-    print("| --- " * (3 + len(PROPAGATIONS)) + "|")
+    print(header(f"{options.positions} positions", f"seed {options.seed}") + "\n")
+    print(head(["network", "visible square", "share of the image", *PROPAGATIONS]))
     cases = [(name, *rest, side) for name, (*rest, sides) in NETWORKS.items() for side in sides]
     for name, make, size, side in tqdm(cases, unit="case"):
         model = make().eval()

@@ -9,9 +9,7 @@ The networks are built without weights, every parameter, gain and buffer is draw
 and S14 (an image alone and two of three images, against the whole batch) are checked on small images.
 """
 
-import argparse
 import multiprocessing
-import sys
 import traceback
 import warnings
 from collections import Counter
@@ -22,16 +20,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from common import parser, part
+from networks import TOLERANCE, ZOO, append, read, smallest_size, write_part
 from torch import Tensor, nn
 
+from captum_layermask import LayerMaskedForward, LayerMaskError
+from captum_layermask.testing import apart, check_model, images_and_masks, redraw, rows, tensors
+
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent / "tests" / "helpers"))
-
-from networks import TOLERANCE, ZOO, append, read, smallest_size, write_part  # noqa: E402
-from support import apart, check_model, images_and_masks, redraw, rows, tensors  # noqa: E402
-
-from captum_layermask import LayerMaskedForward, LayerMaskError  # noqa: E402
-
 CHOSEN = HERE / "pytorchcv_networks.txt"
 SIZES = (64, 96, 128, 160, 224, 256, 299, 320, 331, 448)
 MOST_PARAMETERS = 40e6
@@ -56,7 +52,7 @@ class Cut(nn.Module):
         self.model, self.channels, self.columns = model, channels, columns
 
     def forward(self, x: Tensor) -> object:
-        """Answer to a part of the image."""
+        """The output for a part of the image."""
         return self.model(x[:, : self.channels, :, : self.columns])
 
 
@@ -68,7 +64,7 @@ class Seeded(nn.Module):
         self.model = model
 
     def forward(self, x: Tensor) -> object:
-        """Answer, after seeding."""
+        """The output, after seeding."""
         torch.manual_seed(0)
         np.random.seed(0)
         return self.model(x)
@@ -129,7 +125,7 @@ def choose() -> None:
 
 
 def alone(model: nn.Module, size: int, dtype: torch.dtype) -> dict:
-    """How far the answers to one image and to two are from those to three (S14), and the plain ones."""
+    """How far the outputs for one image and for two are from those for three (S14), and the plain ones."""
     model = redraw(model).to(dtype)
     forward = LayerMaskedForward(model)
     found = {}
@@ -137,11 +133,11 @@ def alone(model: nn.Module, size: int, dtype: torch.dtype) -> dict:
         warnings.simplefilter("ignore")
         x, visible = images_and_masks(model, size, dtype)
         plain, masked = model(x), forward(x, mask=visible)
-        for images, part in ((1, slice(1, 2)), (2, slice(1, 3))):
+        for images, some in ((1, slice(1, 2)), (2, slice(1, 3))):
             whole = slice(0, images)
-            few, plain_few = forward(x[part], mask=visible[part]), model(x[part])
-            found[f"n{images}"] = apart(rows(few, whole, images), rows(masked, part))
-            found[f"plain_n{images}"] = apart(rows(plain_few, whole, images), rows(plain, part))
+            few, plain_few = forward(x[some], mask=visible[some]), model(x[some])
+            found[f"n{images}"] = apart(rows(few, whole, images), rows(masked, some))
+            found[f"plain_n{images}"] = apart(rows(plain_few, whole, images), rows(plain, some))
     return found | {"finite": all(bool(tensor.isfinite().all()) for tensor in tensors(plain))}
 
 
@@ -162,7 +158,7 @@ def judge(name: str) -> dict:
         if not found["finite"]:
             return found | {
                 "outcome": "not judged",
-                "error": "random parameters make its plain answer NaN or Inf",
+                "error": "random parameters make its plain output NaN or Inf",
             }
         return found | {"outcome": "silently wrong"}
     except LayerMaskError as error:
@@ -194,11 +190,10 @@ def within(seconds: float, name: str) -> dict:
     return found or {"outcome": "not judged", "error": f"took more than {seconds:.0f} s"}
 
 
-def run(path: Path, part: str, seconds: float) -> None:
+def run(path: Path, chosen: slice, seconds: float) -> None:
     """Append the records that are not there yet."""
-    index, parts = map(int, part.split("/"))
     done = {record["name"] for record in read(path)} if path.exists() else set()
-    for line in CHOSEN.read_text().splitlines()[index::parts]:
+    for line in CHOSEN.read_text().splitlines()[chosen]:
         file, name = line.split()
         if name not in done:
             append(path, {"file": file, "name": name, **within(seconds, name)})
@@ -225,8 +220,8 @@ def write(path: Path) -> None:
         + f". They come from {len({file for file, _ in chosen})} files.",
         "",
         "*runs*: every property holds, to 1e-5 in float32 or to 1e-9 in float64. *refused*: a typed error "
-        "says why. *crashes*: any other error. *silently wrong*: an answer that breaks a property. *not "
-        "judged*: the plain network gives no answer to judge.",
+        "says why. *crashes*: any other error. *silently wrong*: an output that breaks a property. *not "
+        "judged*: the plain network gives no output to judge.",
     ]
     lines += ["", "| file | network | image | outcome | reason |", "| --- | --- | --- | --- | --- |"]
     for file, name, record in sorted(found, key=lambda row: (row[2]["outcome"] == "runs", row[0])):
@@ -247,13 +242,13 @@ def reason(record: dict) -> str:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("action", choices=["choose", "run", "write"])
-    parser.add_argument("records", type=Path, nargs="?")
-    parser.add_argument("--part", default="0/1", help="i/n: every n-th network, from the i-th")
-    parser.add_argument("--seconds", type=float, default=SECONDS, help="time for each network")
-    options = parser.parse_args()
-    torch.set_num_threads(1)
+    arguments = parser(__doc__, threads=1)
+    arguments.add_argument("action", choices=["choose", "run", "write"])
+    arguments.add_argument("records", type=Path, nargs="?")
+    arguments.add_argument("--part", type=part, default="0/1", help="i/n: every n-th network, from the i-th")
+    arguments.add_argument("--seconds", type=float, default=SECONDS, help="time for each network")
+    options = arguments.parse_args()
+    torch.set_num_threads(options.threads)
     if options.action == "choose":
         choose()
     elif options.action == "run":

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-__all__ = ["DEFAULT_REMOVALS", "METHODS", "ORDERS", "REMOVAL_NAMES", "SEGMENTATION_NAMES"]
+__all__ = [
+    "DEFAULT_REMOVALS",
+    "DEVICES",
+    "DTYPES",
+    "INTERPOLATIONS",
+    "METHODS",
+    "ORDERS",
+    "REMOVAL_NAMES",
+    "SEGMENTATION_NAMES",
+]
 
 METHODS: dict[str, tuple[str, int | None]] = {
     "lime": ("LIME", 500),
@@ -47,3 +56,12 @@ SEGMENTATION_NAMES = ("grid", "slic", "quickshift")
 
 DEFAULT_REMOVALS = ("layer", "grey", "black", "blur")
 """What is compared unless told otherwise."""
+
+#: How pictures are resized.
+INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
+
+#: A regular expression of where networks run; ``auto`` is the best that is there.
+DEVICES = r"auto|cpu|mps|cuda(:\d+)?"
+
+#: What networks compute in.
+DTYPES = ("float32", "bfloat16", "float16")

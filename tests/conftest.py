@@ -18,6 +18,4 @@ def tiny(monkeypatch):
     """A network that is over in no time, under every name."""
     from command_line import tiny_model
 
-    from captum_layermask.cli import figures as commands
-
-    monkeypatch.setattr(commands, "load_model", tiny_model)
+    monkeypatch.setattr("captum_layermask.models.load.load_model", tiny_model)

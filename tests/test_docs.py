@@ -12,10 +12,12 @@ import pytest
 import torch
 from coloured import draw, mean_colour_model
 from support import scramble, sees_nothing, small_classifier
+from torchvision.models import resnet18
 
 from captum_layermask import REMOVALS, LayerMaskedForward, NoRuleError
 from captum_layermask.explain.segments import grid
 from captum_layermask.masking.registry import MODULE_RULES, RULES
+from captum_layermask.models import example_image
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -64,13 +66,36 @@ def a_cnn(tmp_path):
     return {"model": small_classifier(300), "image": image, "segments": grid(image, size=8)}
 
 
-def a_folder(tmp_path):
-    draw(tmp_path, [(0, (0, 0, 16, 16)), (1, (0, 0, 16, 16))], labelled=False)
+def a_folder(tmp_path, labelled=False):
+    draw(tmp_path, [(0, (0, 0, 16, 16)), (1, (0, 0, 16, 16))], labelled=labelled)
     folders = {name: tmp_path / name for name in ("images", "masks", "out")}
     return {"model": mean_colour_model(), **folders}
 
 
-STAND_INS = {"README.md": a_cnn, "docs/evaluate.md": a_folder}
+def a_fine_tuned_network(tmp_path):
+    torch.save(resnet18(num_classes=3).state_dict(), "birds.pt")
+    (tmp_path / "birds.txt").write_text("ant\nbee\ncat\n")
+    return {"picture": example_image()}
+
+
+def a_labelled_folder(tmp_path):
+    return a_folder(tmp_path, labelled=True)
+
+
+STAND_INS = {
+    "README.md": a_cnn,
+    "docs/evaluate.md": a_folder,
+    "docs/contribute.md": a_labelled_folder,
+    "docs/models.md": a_fine_tuned_network,
+}
+
+
+@pytest.mark.parametrize("section", ["Add a removal", "Add an estimator", "Add an experiment"])
+def test_what_is_added_is_short(section):
+    """They are executed with the rest of their page."""
+    text = (DOCS / "contribute.md").read_text().split(f"## {section}\n")[1].split("\n## ")[0]
+    blocks = re.findall(r"```python\n(.*?)```", text, re.S)
+    assert blocks and all(block.count("\n") < 40 for block in blocks)
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)])
@@ -82,6 +107,12 @@ def test_the_code_of_a_page_runs_and_prints_what_its_comments_say(page, tmp_path
     for expected in re.findall(r"^print\(.*\)  # (True|False|torch\.\S.*)$", "".join(blocks(page)), re.M):
         line, _, printed = printed.partition("\n")
         assert line == expected.partition(":")[0]
+
+
+def test_the_page_of_models_shows_what_is_printed(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    run("docs/models.md", a_fine_tuned_network(tmp_path))
+    assert f"```text\n{capsys.readouterr().out}```" in (DOCS / "models.md").read_text()
 
 
 def test_blocks_are_of_languages_that_are_run_or_need_no_running():
@@ -129,8 +160,8 @@ def test_without_its_rule_the_example_of_rules_is_refused():
 
 
 @torch.no_grad()
-def test_the_example_of_a_rule_to_contribute_is_told_apart_from_a_wrong_one():
-    names = run("docs/contribute.md")
+def test_the_example_of_a_rule_to_contribute_is_told_apart_from_a_wrong_one(tmp_path):
+    names = run("docs/contribute.md", a_labelled_folder(tmp_path))
     pool, rule_for = names["GlobalMedianPool"], names["rule_for"]
     rule_for(pool, replace=True)(lambda module, x: x.pooled(x.raw.flatten(2).nanmedian(2).values))
     with pytest.raises(AssertionError, match=r"FAIL  noise in missing cells"):

@@ -33,7 +33,8 @@ from captum_layermask.masking.mask import Mask
 from captum_layermask.masking.propagation import paper
 from captum_layermask.masking.windows import Window
 from captum_layermask.models.images import example_image
-from captum_layermask.models.pretrained import LoadedModel, load_model
+from captum_layermask.models.load import load_model
+from captum_layermask.models.loaded import LoadedModel
 from captum_layermask.plots.explanation import plot_explanation
 from captum_layermask.plots.inside import plot_activations, plot_neighbor_padding
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from captum_layermask.cli import options
+from captum_layermask.cli.model import ModelOptions, takes_model
 from captum_layermask.errors import InputError, MissingPackageError, StoppedError
 from captum_layermask.evaluate.data.folders import require_outside
 from captum_layermask.names import ORDERS, REMOVAL_NAMES, SEGMENTATION_NAMES
@@ -23,18 +24,10 @@ from captum_layermask.names import ORDERS, REMOVAL_NAMES, SEGMENTATION_NAMES
 if TYPE_CHECKING:
     from captum_layermask.evaluate.experiment import Experiment
     from captum_layermask.evaluate.running import Outcome
-    from captum_layermask.models.pretrained import LoadedModel
 
 __all__ = ["app"]
 
 app = typer.Typer(no_args_is_help=True)
-
-
-def load_model(name: str) -> LoadedModel:
-    """Load a network."""
-    from captum_layermask.models.pretrained import load_model
-
-    return load_model(name)
 
 
 @app.callback()
@@ -110,11 +103,12 @@ _Threads = Annotated[
 
 
 @app.command()
+@takes_model
 def curves(
     context: typer.Context,
     data: _Data,
     out: _Out,
-    model: options.Model = "efficientnet-lite0",
+    model: ModelOptions,
     removals: _Removals = "layer,grey,black",
     segmentations: _Segmentations = _ALL_SEGMENTATIONS,
     n_segments: _SegmentCount = 196,
@@ -148,7 +142,7 @@ def curves(
 
     require_outside(out, data, saliency)
     _use_threads(threads)
-    loaded = load_model(model)
+    loaded = model.load()
     experiment = Curves(
         loaded,
         find_images(data, loaded.class_names, saliency=saliency, labels=labels, limit=limit),
@@ -170,12 +164,13 @@ def curves(
 
 
 @app.command()
+@takes_model
 def shape(
     context: typer.Context,
     data: _Data,
     masks: Annotated[Path, typer.Option(help=_MASKS, callback=options.check_folder)],
     out: _Out,
-    model: options.Model = "efficientnet-lite0",
+    model: ModelOptions,
     removals: _Removals = "layer,grey,black",
     pairs: Annotated[
         int,
@@ -194,7 +189,7 @@ def shape(
 
     require_outside(out, data, masks)
     _use_threads(threads)
-    loaded = load_model(model)
+    loaded = model.load()
     images = find_images(data, loaded.class_names, masks=masks, labels=labels, limit=limit, labelled=False)
     _evaluate(
         Shape(loaded, images, removals=options.split(removals), pairs=pairs, seed=seed), out, context.obj
@@ -202,17 +197,18 @@ def shape(
 
 
 @app.command()
+@takes_model
 def lime(
     context: typer.Context,
     data: _Data,
     out: _Out,
+    model: ModelOptions,
     masks: Annotated[
         Path | None,
         typer.Option(
             help=_MASKS, show_default="no alignment, no Jaccard similarity", callback=options.check_folder
         ),
     ] = None,
-    model: options.Model = "efficientnet-lite0",
     removals: _Removals = "layer,grey,black",
     segmentations: _Segmentations = _ALL_SEGMENTATIONS,
     n_segments: _SegmentCount = 196,
@@ -242,7 +238,7 @@ def lime(
 
     require_outside(out, data, masks)
     _use_threads(threads)
-    loaded = load_model(model)
+    loaded = model.load()
     experiment = Lime(
         loaded,
         find_images(data, loaded.class_names, masks=masks, labels=labels, limit=limit, labelled=False),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import sys
 from collections.abc import Callable, Collection
@@ -13,20 +14,28 @@ import typer
 from typer.core import TyperGroup
 
 from captum_layermask.errors import InputError, StoppedError, require_known, require_seed
-from captum_layermask.names import ORDERS, REMOVAL_NAMES, SEGMENTATION_NAMES
+from captum_layermask.names import METHODS, ORDERS, REMOVAL_NAMES, SEGMENTATION_NAMES
+from captum_layermask.plots.files import check_figure_path, check_replacing
 
 __all__ = [
     "MOST_THREADS",
     "BatchSize",
     "Commands",
+    "Image",
+    "Method",
     "Model",
+    "Output",
+    "SampleCount",
     "Seed",
+    "SegmentCount",
+    "Segmentation",
     "at_least",
     "check_file",
     "check_folder",
     "check_numbers",
     "check_out",
     "check_threads",
+    "how_made",
     "knows",
     "knows_all",
     "numbers",
@@ -102,7 +111,7 @@ def knows_all(kind: str, known: Collection[str], registry: str = "") -> Callable
     return check
 
 
-removals = knows_all("way of removing", REMOVAL_NAMES, "captum_layermask.removals.registry:REMOVALS")
+removals = knows_all("removal", REMOVAL_NAMES, "captum_layermask.removals.registry:REMOVALS")
 segmentations = knows_all(
     "segmentation", SEGMENTATION_NAMES, "captum_layermask.explain.segments:SEGMENTATIONS"
 )
@@ -133,10 +142,16 @@ def check_numbers(text: str) -> str:
 
 
 def check_file(path: Path | None) -> Path | None:
-    """Check that there is a picture's file."""
-    if path is not None and path.is_dir():
+    """Check that there is a picture's file; ``-`` is standard input."""
+    if path is not None and re.match(r"\w{2,}:/", str(path)):
+        raise InputError(
+            f"{str(path)!r} is a URL; download the picture, and give its path or pipe it into -."
+        )
+    if path is None or str(path) == "-":
+        return path
+    if path.is_dir():
         raise InputError(f"{str(path)!r} is a folder; give the path of a picture.")
-    if path is not None and not path.exists():
+    if not path.exists():
         raise InputError(f"there is no file {str(path)!r}; give the path of a picture.")
     return path
 
@@ -168,3 +183,54 @@ Model = Annotated[
 ]
 BatchSize = Annotated[int, typer.Option(help="Perturbed images per call of the model.", callback=at_least(1))]
 Seed = Annotated[int, typer.Option(help="Seed of all that is random.", callback=_check_seed)]
+Image = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="IMAGE",
+        help="Picture to explain; - is standard input.",
+        show_default="scikit-image's cat 'chelsea'",
+        callback=check_file,
+    ),
+]
+Method = Annotated[
+    str,
+    typer.Option(help=f"One of {', '.join(METHODS)}.", callback=knows("method", METHODS)),
+]
+Segmentation = Annotated[
+    str, typer.Option(help=f"One of {', '.join(SEGMENTATION_NAMES)}.", callback=segmentations)
+]
+SegmentCount = Annotated[
+    int | None,
+    typer.Option(
+        help="About how many segments to make.",
+        show_default="196 for grid, else 64",
+        callback=at_least(1),
+    ),
+]
+SampleCount = Annotated[
+    int | None,
+    typer.Option(
+        help="Perturbed images (lime, kernel-shap) or random orders (shapley-sampling).",
+        show_default="500, or 10 orders",
+        callback=at_least(1),
+    ),
+]
+Output = Annotated[
+    Path,
+    typer.Option(
+        "--output", "-o", help="Figure to write: PNG, JPEG, TIFF, WebP, PDF or SVG. An older one is replaced."
+    ),
+]
+
+
+def how_made(
+    context: typer.Context, image: Path | None, method: str, n_samples: int | None, output: Path
+) -> dict[str, str]:
+    """Check what concerns several options, and tell how the figure is made."""
+    default = METHODS[method][1]
+    if n_samples is not None and default is None:
+        raise InputError(f"{method} draws no samples; leave out --n-samples.")
+    check_figure_path(output)
+    check_replacing(output, image)
+    samples = default if n_samples is None else n_samples
+    return {"Command": str(context.obj), "Samples": "none" if samples is None else str(samples)}

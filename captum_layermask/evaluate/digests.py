@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from captum_layermask.models.pretrained import LoadedModel
+from captum_layermask.models.loaded import LoadedModel
 
 __all__ = ["digest_of_files", "digest_of_network", "settings_of_model"]
 

@@ -19,7 +19,7 @@ from captum_layermask.evaluate.report.report import Report
 from captum_layermask.evaluate.report.results import Example, Results
 from captum_layermask.evaluate.watched import Watch
 from captum_layermask.explain.segments import SEGMENTATIONS
-from captum_layermask.models.pretrained import LoadedModel
+from captum_layermask.models.loaded import LoadedModel
 from captum_layermask.removals.base import RemovalForward
 from captum_layermask.removals.registry import REMOVALS, make_forward
 
@@ -170,12 +170,16 @@ class Experiment(ABC):
         Raises:
             LeftOutError: the file cannot be read.
         """
-        return self.data.pixels(image, self.model.preprocess)
+        return self.data.pixels(image, self.model.preprocess).to(self.model.device)
+
+    def mask(self, image: str, category: str) -> Tensor:
+        """Where the objects of a category are: bool 1×1×H×W, where the network is (``Dataset.mask``)."""
+        return self.data.mask(image, category, self.model.preprocess).to(self.model.device)
 
     def forward(
         self, removal: str, reference: Tensor | None = None, segments: Tensor | None = None
     ) -> RemovalForward:
-        """The forward of a removal: one for all images, or one for these where it leaks.
+        """The forward of a removal: one for all images, or one for these where it depends on them.
 
         Args:
             removal: a key of ``REMOVALS``.
@@ -192,7 +196,7 @@ class Experiment(ABC):
             segments=segments,
             seed=self.seed,
         )
-        if not REMOVALS[removal].leaks:
+        if not REMOVALS[removal].needs & {"reference", "segments"}:
             self._forwards[removal] = forward
         return forward
 

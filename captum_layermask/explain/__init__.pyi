@@ -1,6 +1,12 @@
 from .coalitions import Coalitions as Coalitions
 from .comparison import Comparison as Comparison
 from .comparison import compare as compare
+from .estimators.banzhaf import banzhaf_values as banzhaf_values
+from .estimators.estimate import Estimate as Estimate
+from .estimators.leave_one_out import leave_one_out as leave_one_out
+from .estimators.lime import lime_weights as lime_weights
+from .estimators.rise import rise as rise
+from .estimators.shapley import shapley_values as shapley_values
 from .explanation import ACTIVATIONS as ACTIVATIONS
 from .explanation import METHODS as METHODS
 from .explanation import Explanation as Explanation

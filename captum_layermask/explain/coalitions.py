@@ -43,6 +43,7 @@ class Coalitions:
             ``update`` will do.
 
     Attributes:
+        n_segments: how many segments the image has.
         evaluations: coalitions evaluated so far.
         forwards: calls of the forward that this took.
         vanished: which coalitions of the last call had visible pixels but lost them all before the
@@ -83,7 +84,7 @@ class Coalitions:
         self.vanished: Tensor | None = None
         self._forward, self._image = forward, image.detach()
         self._segments = segments.to(image.device)
-        self._count = int(segments.max()) + 1
+        self.n_segments = int(segments.max()) + 1
         self._target, self._activation = _as_target(target), activation
         self._baselines = _as_baselines(baselines, self._image)
         self._masks = _takes_mask(forward) and bool((self._baselines == MISSING).all())
@@ -127,7 +128,7 @@ class Coalitions:
     @torch.no_grad()
     def _evaluate(self, keys: Sequence[bytes], rows: np.ndarray) -> None:
         """Fill the cache, by one call of the forward."""
-        filled = np.resize(rows, (self._batch_size, self._count))
+        filled = np.resize(rows, (self._batch_size, self.n_segments))
         visible = torch.from_numpy(filled).to(self._image.device)[:, self._segments[0]]
         if self._masks:
             outputs = self._forward(self._image.expand(self._batch_size, -1, -1, -1), mask=visible)
@@ -164,10 +165,10 @@ class Coalitions:
 
     def _rows(self, visible: Any) -> np.ndarray:
         is_bool = isinstance(visible, (Tensor, np.ndarray)) and visible.dtype in (torch.bool, np.dtype(bool))
-        if not is_bool or visible.ndim != 2 or visible.shape[1] != self._count or len(visible) == 0:
+        if not is_bool or visible.ndim != 2 or visible.shape[1] != self.n_segments or len(visible) == 0:
             raise InputError(
-                f"the coalitions are {described(visible)}; give bool, K×{self._count}, True where a segment "
-                "is visible."
+                f"the coalitions are {described(visible)}; give bool, K×{self.n_segments}, True where a "
+                "segment is visible."
             )
         return visible.cpu().numpy() if isinstance(visible, Tensor) else visible
 

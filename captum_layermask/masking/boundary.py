@@ -13,6 +13,10 @@ from captum_layermask.masking.windows import Geometry
 
 Op = Callable[[Tensor], Tensor]
 
+#: From an operation, its input, the input's mask, what each output reads, how many rings it needs filled, and
+#: whether the operation is linear but for a constant, to its output.
+Boundary = Callable[[Op, Tensor, Mask, Geometry, int, bool], Tensor]
+
 
 def neighbor(op: Op, cells: Tensor, mask: Mask, window: Geometry, rounds: int, linear: bool) -> Tensor:
     """The mean of visible neighbours, ring by ring (Algorithm 1)."""
@@ -49,4 +53,4 @@ def _zeroed(cells: Tensor, mask: Mask) -> Tensor:
     return cells if mask.full else torch.where(mask.present, cells, 0)
 
 
-BOUNDARIES = {"neighbor": neighbor, "zero": zero, "partial": partial}
+BOUNDARIES: dict[str, Boundary] = {"neighbor": neighbor, "zero": zero, "partial": partial}

@@ -13,6 +13,7 @@ from torch import nn
 from torch.overrides import resolve_name
 
 from captum_layermask.errors import LayerMaskError
+from captum_layermask.masking.boundary import Boundary, neighbor
 from captum_layermask.masking.compiling import constant, tracing
 from captum_layermask.masking.mask import Mask
 from captum_layermask.masking.propagation import PROPAGATIONS, Propagation
@@ -33,7 +34,7 @@ class Run:
         observe: called as ``observe(run, function, rule name, result)`` after every operation, or None.
         padded: whether the operation now running filled missing cells.
         concat: which cells of concatenated maps are visible, "intersection" or "union".
-        padding: what windows read in the missing region, a key of ``boundary.BOUNDARIES``.
+        padding: what windows read in the missing region.
         propagation: mask propagation through windows.
         masked_windows: how many operations that slide a window are masked; None for all.
         windows: how many have slid a window.
@@ -49,7 +50,7 @@ class Run:
     observe: Observer | None = None
     padded: bool = False
     concat: str = "intersection"
-    padding: str = "neighbor"
+    padding: Boundary = neighbor
     propagation: Propagation = PROPAGATIONS["anchored"]
     masked_windows: int | None = None
     windows: int = 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,7 +38,8 @@ def read_image(path: str | Path, *, said: set[str] | None = None) -> Image.Image
     so.
 
     Args:
-        path: a PNG, JPEG, WebP, AVIF, GIF, BMP, TIFF or PNM file; its content decides, not its name.
+        path: a PNG, JPEG, WebP, AVIF, GIF, BMP, TIFF or PNM file; its content decides, not its name. ``-`` is
+            standard input.
         said: what was said of earlier pictures, and is not said again; what is said now is added.
 
     Returns:
@@ -99,7 +102,8 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         if path.exists() and not path.is_file():
             raise InputError("it is no regular file.")  # a pipe would be waited for
         Image.init()
-        with Image.open(path, formats=[known for known in _FORMATS if known in Image.OPEN]) as image:
+        source = _standard_input() if name == "-" else path
+        with Image.open(source, formats=[known for known in _FORMATS if known in Image.OPEN]) as image:
             yield image
     except InputError as error:
         raise InputError(f"cannot read {name!r}: {error}") from error
@@ -116,8 +120,14 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         raise InputError(f"cannot read {name!r} as a picture ({reason}); give {_OFFER}.") from error
 
 
+def _standard_input() -> io.BytesIO:
+    if sys.stdin.isatty():
+        raise InputError("standard input is a terminal; pipe a picture into it.")
+    return io.BytesIO(sys.stdin.buffer.read())
+
+
 def _has_several_frames(image: Image.Image) -> bool:
-    """Whether there is more to see than the first frame; what MPO hides behind a photograph is not."""
+    """Whether there is more to see than the first frame; what MPO holds after a photograph is not."""
     return bool(getattr(image, "is_animated", False)) and image.format != "MPO"
 
 

@@ -22,7 +22,7 @@ from captum_layermask.errors import (
     VanishedWarning,
 )
 from captum_layermask.masking.activation import MaskedMap
-from captum_layermask.masking.boundary import BOUNDARIES
+from captum_layermask.masking.boundary import BOUNDARIES, Boundary
 from captum_layermask.masking.carrier import Carrier
 from captum_layermask.masking.compiling import (
     counts_in_graphs,
@@ -36,7 +36,7 @@ from captum_layermask.masking.compiling import (
 from captum_layermask.masking.layout import NCHW
 from captum_layermask.masking.mask import Mask
 from captum_layermask.masking.module_rules import with_module_rules
-from captum_layermask.masking.propagation import PROPAGATIONS
+from captum_layermask.masking.propagation import PROPAGATIONS, Propagation
 from captum_layermask.masking.run import Observer, Run, function_name
 from captum_layermask.masking.signatures import Function
 from captum_layermask.masking.trace import Trace
@@ -60,11 +60,13 @@ class LayerMaskedForward(RemovalForward):
             ``nn.Sequential(normalize, model)``: outside, it would turn MISSING into an ordinary dark pixel.
         propagation: which cells of the output of a convolution or a pool are visible: ``"anchored"``, as in
             the paper while maps keep their size, and where a map shrinks, what its mask had grown by is
-            forgotten; or ``"paper"``, every cell whose window has a visible cell (docs/propagation.md).
+            forgotten; or ``"paper"``, every cell whose window has a visible cell (docs/propagation.md); or a
+            ``Propagation`` of your own (``captum_layermask.masking.propagation``).
         concat: which cells of concatenated maps are visible: ``"intersection"``, where all of them are, as
             for a sum; or ``"union"``, where any of them is, each map being 0 where it is missing itself.
         padding: what windows read in the missing region: ``"neighbor"``, layer masking; or for comparison
-            ``"zero"`` (the paper's ablation, Table 3) or ``"partial"`` (partial convolution, Liu et al.).
+            ``"zero"`` (the paper's ablation, Table 3) or ``"partial"`` (partial convolution, Liu et al.); or
+            a function of your own like those in ``captum_layermask.masking.boundary``.
         until: the path of the last module that is masked, such as ``"layer2"``, or the number of operations
             that slide a window (convolutions, pools) that are; from there on the plain network runs, with 0
             in what is missing (Table 3). None masks all of it.
@@ -94,22 +96,22 @@ class LayerMaskedForward(RemovalForward):
         self,
         model: nn.Module,
         *,
-        propagation: str = "anchored",
+        propagation: str | Propagation = "anchored",
         concat: str = "intersection",
-        padding: str = "neighbor",
+        padding: str | Boundary = "neighbor",
         until: str | int | None = None,
         max_batch: int | None = None,
     ) -> None:
         super().__init__(model)
         if isinstance(model, torch.jit.ScriptModule):
             raise InputError("a scripted model cannot carry masks; pass the Python model it was made from.")
-        for option, value, known in (
-            ("propagation", propagation, tuple(PROPAGATIONS)),
-            ("concat", concat, CONCAT),
-            ("padding", padding, tuple(BOUNDARIES)),
+        for option, value, known, is_own in (
+            ("propagation", propagation, tuple(PROPAGATIONS), isinstance(propagation, Propagation)),
+            ("concat", concat, CONCAT, False),
+            ("padding", padding, tuple(BOUNDARIES), callable(padding)),
         ):
-            if value not in known:
-                raise UnknownNameError(option, value, known, f"Use one of {', '.join(known)}.")
+            if not is_own and value not in known:
+                raise UnknownNameError(option, str(value), known, f"Use one of {', '.join(known)}.")
         if isinstance(until, int) and until < 1:
             raise InputError(f"until is {until}; give at least 1 operation, or the path of a module.")
         modules = [name for name, _ in model.named_modules() if name]
@@ -173,9 +175,9 @@ class LayerMaskedForward(RemovalForward):
         run = Run(
             model,
             observe,
-            propagation=PROPAGATIONS[self.propagation],
+            propagation=_named(self.propagation, PROPAGATIONS),
             concat=self.concat,
-            padding=self.padding,
+            padding=_named(self.padding, BOUNDARIES),
             masked_windows=windows,
         )
         try:
@@ -249,6 +251,11 @@ class LayerMaskedForward(RemovalForward):
                 stacklevel=3,
             )
         self._last.vanished = vanished
+
+
+def _named(choice: Any, known: Mapping[str, Any]) -> Any:
+    """What a name stands for; anything else is the thing itself."""
+    return known[choice] if isinstance(choice, str) else choice
 
 
 def _through(

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from captum_layermask.errors import NoRuleError
 from captum_layermask.masking.activation import MaskedMap, MaskedVector
-from captum_layermask.masking.boundary import BOUNDARIES
+from captum_layermask.masking.boundary import neighbor
 from captum_layermask.masking.layout import NCHW, Axes, letters, spelled
 from captum_layermask.masking.registry import rule_for
 from captum_layermask.masking.signatures import Function
@@ -67,11 +67,11 @@ def slide(
         # PyTorch's kernels for half precision let NaN reach a neighbouring cell of a channels-last map.
         x = x.like(x.zeroed().view_as(x.raw))
     if x.axes == NCHW:
-        raw = BOUNDARIES[x.run.padding](op, x.raw, x.mask, window, rounds, linear)
+        raw = x.run.padding(op, x.raw, x.mask, window, rounds, linear)
         return x.like(raw, x.after(window), axes)
     if window.is_identity and axes == NCHW and letters(x.axes[1]) == "C":
         return x.like(op(x.raw))
-    if axes != NCHW or x.run.padding != "neighbor":
+    if axes != NCHW or x.run.padding is not neighbor:
         raise NoRuleError(where_not(x))
     return _slide_elsewhere(x, window, op, rounds, apart)
 

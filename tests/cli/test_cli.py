@@ -8,7 +8,7 @@ import warnings
 
 import pytest
 import torch
-from command_line import FEW, fails
+from command_line import FEW, fails, tiny_model
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import nn
@@ -17,10 +17,12 @@ from typer.testing import CliRunner
 from captum_layermask import REMOVALS, Colors, InputError, make_forward
 from captum_layermask.__main__ import main
 from captum_layermask.cli import app as cli
-from captum_layermask.cli import figures as commands
-from captum_layermask.explain.explanation import explain
+from captum_layermask.cli import scene
+from captum_layermask.cli.model import ModelOptions
+from captum_layermask.explain import comparison, explanation
 from captum_layermask.models.images import example_image
-from captum_layermask.models.pretrained import LoadedModel
+from captum_layermask.models.loaded import LoadedModel
+from captum_layermask.plots import explanation as plots
 
 pytestmark = pytest.mark.usefixtures("folder")
 
@@ -65,13 +67,13 @@ def test_a_picture_of_ones_own_and_every_option(folder, tiny, capsys):
 
 def test_the_options_reach_the_explanation(tiny, monkeypatch):
     seen = {}
-    original = commands.explain_prediction
+    original = explanation.explain
 
     def spy(forward, pixels, segments, **options):
         seen.update(options, segments=int(segments.max()) + 1)
         return original(forward, pixels, segments, **options)
 
-    monkeypatch.setattr(commands, "explain_prediction", spy)
+    monkeypatch.setattr(explanation, "explain", spy)
     args = ["--n-samples", "6", "--batch-size", "5", "--seed", "7", "--target", "2"]
     CliRunner().invoke(cli.app, ["explain", "--segmentation", "grid", "--n-segments", "16", *args])
     wanted = {"n_samples": 6, "perturbations_per_eval": 5, "seed": 7, "target": 2, "method": "lime"}
@@ -82,28 +84,28 @@ def test_the_options_reach_the_explanation(tiny, monkeypatch):
 
 @pytest.mark.parametrize("removal", REMOVALS)
 def test_explain_removes_pixels_in_the_removal_it_is_told(tiny, monkeypatch, removal):
-    monkeypatch.setattr(commands, "plot_explanation", lambda *args: shown.extend(args) or Figure())
+    monkeypatch.setattr(plots, "plot_explanation", lambda *args: shown.extend(args) or Figure())
     shown = []
     result = CliRunner().invoke(cli.app, ["explain", *FEW, "--removal", removal, "--seed", "2"])
-    scene = commands.load_scene(None, "tiny", "grid", 9)
-    setting = {"colors": scene.colors, "reference": scene.pixels, "segments": scene.segments}
+    cat = scene.load_scene(None, ModelOptions("tiny"), "grid", 9)
+    setting = {"colors": cat.colors, "reference": cat.pixels, "segments": cat.segments}
     try:
-        forward = make_forward(removal, scene.network, seed=2, **setting)
+        forward = make_forward(removal, cat.network, seed=2, **setting)
     except InputError as error:
         assert str(result.exception) == str(error)
         return
     assert result.exit_code == 0, result.output
-    expected = explain(
-        forward, scene.pixels, scene.segments, class_names=scene.class_names, n_samples=12, seed=2
+    expected = explanation.explain(
+        forward, cat.pixels, cat.segments, class_names=cat.class_names, n_samples=12, seed=2
     )
-    explanation, title = shown
-    assert torch.equal(explanation.attributions, expected.attributions)
+    drawn, title = shown
+    assert torch.equal(drawn.attributions, expected.attributions)
     assert title.startswith(REMOVALS[removal].title)
     assert ("sees missing pixels" in title) == REMOVALS[removal].leaks
 
 
 def test_the_colours_of_the_model_are_those_of_its_preprocessing(tiny):
-    assert commands.load_scene(None, "tiny", "grid", 9).colors == Colors(
+    assert scene.load_scene(None, ModelOptions("tiny"), "grid", 9).colors == Colors(
         [0.5] * 3, [0.5] * 3, normalized=False
     )
 
@@ -130,13 +132,13 @@ def test_one_command_compares(tiny, capsys):
 
 def test_the_options_reach_the_comparison(tiny, monkeypatch):
     seen = {}
-    original = commands.compare_removals
+    original = comparison.compare
 
     def spy(model, pixels, segments, **options):
         seen.update(options, segments=int(segments.max()) + 1)
         return original(model, pixels, segments, **options)
 
-    monkeypatch.setattr(commands, "compare_removals", spy)
+    monkeypatch.setattr(comparison, "compare", spy)
     args = ["--n-samples", "6", "--batch-size", "5", "--seed", "7", "--classes", "3", "--top", "4"]
     args += ["--method", "kernel-shap", "--removals", "grey,black"]
     result = CliRunner().invoke(cli.app, ["compare", "--segmentation", "grid", "--n-segments", "16", *args])
@@ -152,7 +154,7 @@ def test_the_options_reach_the_comparison(tiny, monkeypatch):
     [
         (["absent.jpg"], "there is no file 'absent.jpg'"),
         (["--removals", "layer,gray"], "did you mean 'grey'"),
-        (["--removals", ""], "unknown way of removing ''"),
+        (["--removals", ""], "unknown removal ''"),
         (["--method", "limee"], "did you mean 'lime'"),
         (["--classes", "0"], "--classes is 0; give at least 1"),
         (["--classes", "4"], "give one from 1 to 3"),
@@ -177,17 +179,17 @@ def test_the_other_methods_run(tiny, method):
 
 
 def test_a_warning_is_one_line_without_its_place_in_the_code(tiny, monkeypatch, capsys):
-    original = commands.explain_prediction
+    original = explanation.explain
 
     def warn(*args, **options):
         warnings.warn("mind the gap", stacklevel=1)
         return original(*args, **options)
 
-    monkeypatch.setattr(commands, "explain_prediction", warn)
+    monkeypatch.setattr(explanation, "explain", warn)
     with pytest.raises(SystemExit) as caught:
         main(["explain", *FEW])
     assert not caught.value.code
-    assert capsys.readouterr().err.startswith("warning: mind the gap\n")
+    assert "warning: mind the gap" in capsys.readouterr().err.splitlines()
 
 
 def test_what_is_not_seen_of_a_picture_is_said_in_one_line(tiny, capsys):
@@ -214,6 +216,7 @@ def test_help_shows_the_command_and_its_options(command, own):
     ("args", "what"),
     [
         (["absent.jpg"], "there is no file 'absent.jpg'"),
+        (["https://a.org/b.jpg"], "is a URL; download the picture"),
         (["text.jpg"], "cannot read 'text.jpg'"),
         (["."], "is a folder"),
         (["--model", "efficientnet-lite9"], "did you mean 'efficientnet-lite"),
@@ -264,10 +267,9 @@ def test_a_model_with_an_op_without_a_rule_is_one_sentence(capsys, tiny, monkeyp
         def forward(self, x):
             return torch.fft.rfft2(x).abs().mean((2, 3))
 
-    load = commands.load_model
+    load = tiny_model
     monkeypatch.setattr(
-        commands,
-        "load_model",
+        "captum_layermask.models.load.load_model",
         lambda name: LoadedModel(**{**vars(load(name)), "model": Spectrum()}),
     )
     assert "fft" in fails(capsys, "explain", *FEW)

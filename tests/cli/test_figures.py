@@ -15,7 +15,6 @@ from typer.testing import CliRunner
 
 from captum_layermask.__main__ import main
 from captum_layermask.cli import app as cli
-from captum_layermask.cli import figures as commands
 from captum_layermask.models.images import example_image
 from captum_layermask.plots.files import save_figure
 
@@ -59,13 +58,13 @@ def test_a_figure_is_replaced_with_a_word_and_nothing_else_is(tiny, capsys, comm
 
 @pytest.mark.parametrize("command", ["explain", "compare"])
 def test_a_file_that_came_while_the_command_ran_is_kept(tiny, capsys, monkeypatch, command):
-    plot = {"explain": "plot_explanation", "compare": "plot_comparison"}[command]
+    plot = {"explain": "explanation.plot_explanation", "compare": "comparison.plot_comparison"}[command]
 
     def draw(*_):
         Path("out.png").write_text("of another program")
         return Figure()
 
-    monkeypatch.setattr(commands, plot, draw)
+    monkeypatch.setattr(f"captum_layermask.plots.{plot}", draw)
     with pytest.raises(SystemExit) as caught:
         main([command, *FEW, REMOVE[command], "grey", "-o", "out.png"])
     assert caught.value.code == 2
@@ -97,7 +96,10 @@ MARKUP = ("a$b$", r"$\frac{", "x_{", "<b>&amp;", "two\nlines\x1b[31m", "\udcff")
 @pytest.mark.parametrize("name", MARKUP)
 @pytest.mark.parametrize("command", ["explain", "compare"])
 def test_a_class_may_be_called_anything(monkeypatch, capsys, name, command):
-    monkeypatch.setattr(commands, "load_model", lambda _: tiny_model("tiny", [name, f"{name}2", f"{name}3"]))
+    monkeypatch.setattr(
+        "captum_layermask.models.load.load_model",
+        lambda _: tiny_model("tiny", [name, f"{name}2", f"{name}3"]),
+    )
     for output in ("out.png", "out.svg"):
         with pytest.raises(SystemExit) as caught:
             main([command, *FEW, REMOVE[command], "grey", "-o", output])
@@ -114,7 +116,9 @@ def test_classes_to_compare_are_named_or_numbered(tiny, capsys):
 
 
 def test_a_class_with_a_comma_in_its_name_can_be_compared(monkeypatch, capsys):
-    monkeypatch.setattr(commands, "load_model", lambda _: tiny_model("tiny", ["ant, Formica", "bee"]))
+    monkeypatch.setattr(
+        "captum_layermask.models.load.load_model", lambda _: tiny_model("tiny", ["ant, Formica", "bee"])
+    )
     with pytest.raises(SystemExit):
         main(["compare", *FEW, "--removals", "grey", "--targets", "ant, Formica"])
     _, line, _, _ = capsys.readouterr().out.splitlines()
@@ -133,7 +137,7 @@ def test_a_class_that_is_left_out_is_told(tiny, monkeypatch, capsys):
 
 def test_the_figures_of_an_experiment_say_how_they_were_made(capsys, monkeypatch, folder):
     images = class_folders(folder / "images", 2)
-    monkeypatch.setattr("captum_layermask.models.pretrained.load_model", lambda name: small_model())
+    monkeypatch.setattr("captum_layermask.models.load.load_model", lambda name: small_model())
     few = ["--removals", "grey", "--segmentations", "grid", "--n-segments", "9", "--n-samples", "12"]
     few += ["--top", "2", "--mosaics", "0", "--seed", "4"]
     with pytest.raises(SystemExit) as caught:

@@ -28,6 +28,14 @@ LIGHT = [
 ]
 WRONG = [
     ["explain", "absent.jpg"],
+    ["explain", "https://a.org/b.jpg"],
+    ["explain", "--weights", "absent.pt"],
+    ["explain", "--class-names", "absent.txt"],
+    ["explain", "--mean", "0.5,x"],
+    ["explain", "--std", ""],
+    ["explain", "--interpolation", "cubic"],
+    ["explain", "--device", "gpu"],
+    ["compare", "--dtype", "int8"],
     ["explain", "cat.jpg", "-o", "cat.jpg"],
     ["explain", "-o", "other.png"],
     ["explain", "-o", "out.pgf"],

@@ -12,7 +12,6 @@ from command_line import FEW, tiny_model
 from small_evaluation import class_folders, small_model
 
 from captum_layermask.__main__ import main
-from captum_layermask.cli import figures as commands
 from captum_layermask.evaluate.curves.experiment import Curves
 from captum_layermask.evaluate.records import recorded_units
 from captum_layermask.models.images import example_image
@@ -34,15 +33,23 @@ def listens():
 
 @pytest.fixture
 def tiny(monkeypatch):
-    monkeypatch.setattr(commands, "load_model", tiny_model)
+    monkeypatch.setattr("captum_layermask.models.load.load_model", tiny_model)
 
 
-@pytest.mark.parametrize("step", ["read_image", "load_model", "predict", "save_figure"])
+@pytest.mark.parametrize(
+    "step",
+    [
+        "cli.scene.read_image",
+        "models.load.load_model",
+        "explain.explanation.predict",
+        "cli.scene.save_figure",
+    ],
+)
 def test_ctrl_c_is_a_word_and_exit_code_130(tiny, capsys, monkeypatch, step):
     def interrupted(*_, **__):
         signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(commands, step, interrupted)
+    monkeypatch.setattr(f"captum_layermask.{step}", interrupted)
     example_image().save("cat.jpg")
     with pytest.raises(SystemExit) as caught:
         main(["explain", "cat.jpg", *FEW])
@@ -72,7 +79,7 @@ def test_ctrl_c_while_modules_are_imported_is_a_word_and_exit_code_130(module):
 
 def test_ctrl_c_in_an_experiment_keeps_what_was_recorded(capsys, monkeypatch, folder):
     images = class_folders(folder / "images")
-    monkeypatch.setattr("captum_layermask.models.pretrained.load_model", lambda name: small_model())
+    monkeypatch.setattr("captum_layermask.models.load.load_model", lambda name: small_model())
     few = ["--segmentations", "grid", "--n-segments", "9", "--fractions", "3", "--orders", "random"]
     line = ["evaluate", "curves", "--data", str(images), "--out", "out", "--removals", "grey", *few]
     work, calls = Curves.work, iter(range(100))

@@ -10,7 +10,7 @@ from torch import nn
 from torchvision.transforms import v2
 
 from captum_layermask.evaluate.digests import digest_of_files, digest_of_network, settings_of_model
-from captum_layermask.models.pretrained import Normalize, _Preprocess
+from captum_layermask.models.preprocessing import Normalize, Preprocess
 
 
 def network():
@@ -83,7 +83,7 @@ def test_the_settings_of_a_model_tell_models_of_one_name_apart():
     usual = settings()
     assert usual == settings()
     assert (usual["model"], usual["device"]) == ("small", "cpu")
-    other_crop = _Preprocess(v2.Resize(SIZE + 7, antialias=True), v2.CenterCrop(SIZE))
+    other_crop = Preprocess(v2.Resize(SIZE + 7, antialias=True), v2.CenterCrop(SIZE))
     other_weights = copy.deepcopy(small_model().model)
     flip_last_bit(next(other_weights.parameters()))
     for key, changes in {

@@ -120,12 +120,19 @@ def test_a_removal_that_needs_segments_needs_segmentations(data):
 def test_a_removal_has_one_forward_unless_it_leaks(data, monkeypatch):
     made = []
 
-    def make(model, setting):
-        made.append(setting)
-        return ColorFilledForward(model, None, setting.colors)
+    class One(ColorFilledForward):
+        def __init__(self, model, colors):
+            super().__init__(model, None, colors)
+            made.append(self)
 
-    for name, leaks in (("one", False), ("leaky", True)):
-        monkeypatch.setitem(REMOVALS, name, Removal(name, make, leaks=leaks))
+    class Leaky(One):
+        leaks = True
+
+        def __init__(self, model, colors, reference):
+            super().__init__(model, colors)
+
+    monkeypatch.setitem(REMOVALS, "one", Removal("one", One))
+    monkeypatch.setitem(REMOVALS, "leaky", Removal("leaky", Leaky))
     experiment = Confidence(mean_colour_model(), data, removals=["one", "leaky"], segmentations=["grid"])
     assert len(made) == 2
     forwards = [experiment.forward(name, torch.rand(1, 3, 8, 8)) for name in ("one", "one", "leaky", "leaky")]

@@ -8,7 +8,8 @@ from PIL import Image
 from torch import nn
 from torchvision.transforms import v2
 
-from captum_layermask.models.pretrained import LoadedModel, Normalize, _Preprocess
+from captum_layermask.models.loaded import LoadedModel
+from captum_layermask.models.preprocessing import Normalize, Preprocess
 
 SIZE = 32
 CLASSES = ("red", "green", "blue", "yellow")
@@ -24,7 +25,7 @@ def mean_colour_model(fill=(0.5, 0.5, 0.5), weights=WEIGHTS, class_names=CLASSES
     return LoadedModel(
         name="mean-colour",
         model=nn.Sequential(_Undo(fill), nn.AdaptiveAvgPool2d(1), nn.Flatten(), head).eval(),
-        preprocess=_Preprocess(v2.Resize(SIZE), v2.CenterCrop(SIZE)),
+        preprocess=Preprocess(v2.Resize(SIZE), v2.CenterCrop(SIZE)),
         normalize=Normalize(fill, [1.0] * 3),
         class_names=tuple(class_names),
     )
@@ -51,11 +52,11 @@ def draw(folder: Path, objects, ground=(0.5, 0.5, 0.5), seed=0, labelled=True):
     for number, (label, (top, left, height, width)) in enumerate(objects):
         mask = np.zeros((SIZE, SIZE), bool)
         mask[top : top + height, left : left + width] = True
-        picture = np.clip(np.array(ground) + 0.05 * rng.standard_normal((SIZE, SIZE, 1)), 0, 1)
-        picture = np.where(mask[..., None], COLORS[label], picture)
+        image = np.clip(np.array(ground) + 0.05 * rng.standard_normal((SIZE, SIZE, 1)), 0, 1)
+        image = np.where(mask[..., None], COLORS[label], image)
         place = folder / "images" / (CLASSES[label] if labelled else "") / f"{number:02}.png"
         place.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray((picture * 255).round().astype(np.uint8)).save(place)
+        Image.fromarray((image * 255).round().astype(np.uint8)).save(place)
         Image.fromarray(mask).save(folder / "masks" / f"{number:02}.{CLASSES[label]}.png")
 
 

@@ -152,7 +152,7 @@ def runs(case: Case) -> tuple[int, ...] | None:
             grads = torch.autograd.grad(out.sum(), [x, *model.parameters()], allow_unused=True)
             if not all(g is None or g.isfinite().all() for g in grads):
                 return None
-    except Exception:  # whatever PyTorch or Python says of lines that do not fit
+    except Exception:  # whatever PyTorch or Python raises for lines that do not fit
         return None
     return tuple(out.shape)
 

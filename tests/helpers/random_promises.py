@@ -26,7 +26,7 @@ VALUES = {"noise": 1e3, "NaN": torch.nan, "Inf": torch.inf}
 
 
 class Subject:
-    """A case with what it answers, made when first asked for.
+    """A case with its output, made when first asked for.
 
     Attributes:
         case: the network and what it is asked.
@@ -40,7 +40,7 @@ class Subject:
         self.model, self.x, self.visible = case.network(), case.pixels(), case.visible()
 
     def forward(self, **options: Any) -> LayerMaskedForward:
-        """A new forward: what one remembers another does not."""
+        """A new forward: what one has cached another has not."""
         return LayerMaskedForward(self.model, propagation=self.case.propagation, **options)
 
     @torch.no_grad()
@@ -56,7 +56,7 @@ class Subject:
             return self.model(self.x.clone())
 
     @functools.cached_property
-    def answer(self) -> Tensor:
+    def output(self) -> Tensor:
         """The prediction from the visible pixels alone."""
         return self.masked()
 
@@ -92,9 +92,9 @@ def identity(subject: Subject) -> None:
 
 
 def pixels(subject: Subject) -> None:
-    """S2a: what is behind the mask changes not one bit."""
+    """S2a: what a missing pixel holds changes not one bit."""
     for value in (torch.nan, torch.inf, -torch.inf):
-        assert torch.equal(subject.masked(subject.poisoned(value)), subject.answer), f"S2a: {value}"
+        assert torch.equal(subject.masked(subject.poisoned(value)), subject.output), f"S2a: {value}"
 
 
 def depth(subject: Subject) -> None:
@@ -108,7 +108,7 @@ def depth(subject: Subject) -> None:
 
         with torch.no_grad():
             got = subject.forward()._observed(subject.x.clone(), (), subject.visible, overwrite)
-        _near(subject, got, subject.answer, f"S2b: {name} in missing cells")
+        _near(subject, got, subject.output, f"S2b: {name} in missing cells")
 
 
 def _overwrite(carrier: MaskedMap, value: float) -> None:
@@ -129,9 +129,9 @@ def nothing(subject: Subject) -> None:
     empty = torch.zeros_like(subject.visible)
     got, other = (subject.masked(x, empty) for x in (subject.x, subject.case.pixels(seed=1)))
     assert got.isfinite().all(), "S10: not finite"
-    assert torch.equal(got, other), "S10: two answers to nothing"
+    assert torch.equal(got, other), "S10: two outputs for nothing"
     _near(subject, got, got[:1].expand_as(got), "S10: images differ")
-    assert subject.answer.isfinite().all(), "S10: not finite with this mask"
+    assert subject.output.isfinite().all(), "S10: not finite with this mask"
 
 
 def gradients(subject: Subject) -> None:
@@ -147,8 +147,8 @@ def gradients(subject: Subject) -> None:
     grad, *others = torch.autograd.grad(
         (out * weights).sum(), [x, *parameters.values()], allow_unused=True, materialize_grads=True
     )
-    hidden = ~subject.visible.expand_as(grad)
-    assert (grad[hidden] == 0).all(), "S12: a gradient at a missing pixel"
+    missing = ~subject.visible.expand_as(grad)
+    assert (grad[missing] == 0).all(), "S12: a gradient at a missing pixel"
     assert grad.isfinite().all(), "S12: the images' gradient is not finite"
     for name, other in zip(parameters, others, strict=True):
         assert other.isfinite().all(), f"S12: the gradient of {name.split('.')[-1]} is not finite"
@@ -179,22 +179,22 @@ def _unlike_differences(
 
 
 def company(subject: Subject) -> None:
-    """S14: an answer does not depend on batch mates, on ``max_batch``, nor on the grad mode."""
+    """S14: an output does not depend on batch mates, on ``max_batch``, nor on the grad mode."""
     alone = [
         subject.masked(x, visible)
         for x, visible in zip(subject.x.split(1), subject.visible.split(1), strict=True)
     ]
-    _near(subject, torch.cat(alone), subject.answer, "S14: alone")
-    _near(subject, subject.masked(max_batch=1), subject.answer, "S14: max_batch=1")
-    _near(subject, subject.masked(max_batch=2), subject.answer, "S14: max_batch=2")
+    _near(subject, torch.cat(alone), subject.output, "S14: alone")
+    _near(subject, subject.masked(max_batch=1), subject.output, "S14: max_batch=1")
+    _near(subject, subject.masked(max_batch=2), subject.output, "S14: max_batch=2")
     back = subject.masked(subject.x.flip(0), subject.visible.flip(0)).flip(0)
-    _near(subject, back, subject.answer, "S14: in another order")
+    _near(subject, back, subject.output, "S14: in another order")
     with torch.inference_mode():
         got = subject.forward()(subject.x.clone(), mask=subject.visible)
-    _near(subject, got, subject.answer, "S14: inference mode")
+    _near(subject, got, subject.output, "S14: inference mode")
     with torch.enable_grad():
         got = subject.forward()(subject.x.clone().requires_grad_(), mask=subject.visible)
-    _near(subject, got.detach(), subject.answer, "S14: gradients enabled")
+    _near(subject, got.detach(), subject.output, "S14: gradients enabled")
 
 
 class InnerBatch(nn.Module):
@@ -229,7 +229,7 @@ def inner_batch(removal: str) -> Callable[[Subject], None]:
             got, other = got
             mirrored = subject.masked(subject.x.flip(3), subject.visible.flip(3))
             _near(subject, other, mirrored, "S14: the second half of an inner batch")
-        _near(subject, got, subject.answer, "S14: an inner batch")
+        _near(subject, got, subject.output, "S14: an inner batch")
 
     promise.__name__ = f"inner batch, {removal}"
     return promise
@@ -242,14 +242,14 @@ def number_type(subject: Subject) -> None:
     exact.model.load_state_dict({k: v.double() for k, v in subject.model.state_dict().items()})
     rounding = (subject.plain.double() - exact.plain).abs().max() / exact.plain.abs().max().clamp(min=1e-3)
     if rounding <= TOLERANCE[subject.case.dtype] / 10:
-        _near(subject, subject.answer, exact.answer.to(subject.answer), "float64 differs")
+        _near(subject, subject.output, exact.output.to(subject.output), "float64 differs")
 
 
 def oracle(subject: Subject) -> None:
     """S3–S9: a network that the transcription knows gives what it gives."""
     expected = transcribed(subject)
     if expected is not None:
-        _near(subject, subject.answer, expected.to(subject.answer), "the transcription differs")
+        _near(subject, subject.output, expected.to(subject.output), "the transcription differs")
 
 
 def transcribed(subject: Subject) -> Tensor | None:
@@ -316,9 +316,9 @@ PROMISES: dict[str, Callable[[Subject], None]] = {
 
 
 def refused(case: Case) -> LayerMaskError | None:
-    """The error of ours that says why a network cannot be masked, if it cannot."""
+    """The error of ours that tells why a network cannot be masked, if it cannot."""
     try:
-        Subject(case).answer  # noqa: B018
+        Subject(case).output  # noqa: B018
     except LayerMaskError as error:
         return error
     return None

@@ -14,7 +14,8 @@ from PIL import Image
 from support import small_classifier
 from torchvision.transforms import v2
 
-from captum_layermask.models.pretrained import LoadedModel, Normalize, _Preprocess
+from captum_layermask.models.loaded import LoadedModel
+from captum_layermask.models.preprocessing import Normalize, Preprocess
 
 SIZE = 48
 #: Options that make an experiment small.
@@ -27,7 +28,7 @@ def small_model(class_names=CLASSES, network=None):
     return LoadedModel(
         name="small",
         model=network or small_classifier(len(class_names)),
-        preprocess=_Preprocess(v2.Resize(SIZE + 6, antialias=True), v2.CenterCrop(SIZE)),
+        preprocess=Preprocess(v2.Resize(SIZE + 6, antialias=True), v2.CenterCrop(SIZE)),
         normalize=Normalize([0.4, 0.5, 0.6], [0.2, 0.25, 0.3]),
         class_names=tuple(class_names),
     )
@@ -57,10 +58,10 @@ def class_folders(folder, count=6):
 
 def _main():
     from captum_layermask.__main__ import main
-    from captum_layermask.cli import evaluate as cli
     from captum_layermask.evaluate import peers, records
+    from captum_layermask.models import load
 
-    cli.load_model = lambda name: small_model()
+    load.load_model = lambda name: small_model()
     if kill_at := os.environ.get("KILL_AT"):
         renames = iter(range(int(kill_at) - 1, -1, -1))
 

@@ -23,7 +23,7 @@ class Net(nn.Module):
 
 
 def pixels(rows=ROWS, columns=COLUMNS):
-    """Everything, a corner, all but a hole, blocks, speckle."""
+    """Everything, a corner, all but a missing region, blocks, speckle."""
     generator = torch.Generator().manual_seed(0)
     blocks = torch.rand(-(-rows // 3), -(-columns // 3), generator=generator) > 0.5
     mask = torch.zeros(5, 1, rows, columns, dtype=torch.bool)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Operation:
-    """Expressions that PyTorch answers alike on plain tensors.
+    """Expressions that give the same on plain tensors.
 
     Args:
         text: one Python expression a line, of the names in ``test_spellings.names``: the maps ``x`` and ``y``
@@ -16,7 +16,7 @@ class Operation:
         layouts: how the axes of ``x`` and ``y`` are laid out: "map" N×C×H×W, "tokens" N×S×C, "grouped"
             N×G×C×H×W, "last" N×H×W×C; each is tried.
         without: the contexts in which PyTorch itself gives the expressions no common meaning.
-        differs: the expressions whose masked answer is another one by definition, and why.
+        differs: the expressions whose masked output is another one by definition, and why.
     """
 
     text: str

@@ -11,7 +11,7 @@ compiles = pytest.mark.skipif(
 )
 infinite_norms = pytest.mark.skipif(
     Version(torch.__version__) < Version("2.13"),
-    reason="PyTorch's own lp_pool2d answers 1 for infinite norms before torch 2.13",
+    reason="PyTorch's own lp_pool2d gives 1 for infinite norms before torch 2.13",
 )
 reads_all_modes = pytest.mark.skipif(
     Version(PIL.__version__) < Version("13"),

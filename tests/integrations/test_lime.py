@@ -22,7 +22,7 @@ from captum_layermask import MISSING, InputError, LayerMaskedForward
 from captum_layermask.explain.segments import grid
 from captum_layermask.integrations.image_classifier import ImageClassifier
 from captum_layermask.integrations.lime import FastLimeImageExplainer
-from captum_layermask.models.pretrained import Normalize
+from captum_layermask.models.preprocessing import Normalize
 
 NORMALIZE = Normalize([0.4, 0.5, 0.6], [0.2, 0.25, 0.3])
 SEGMENTS = grid(torch.zeros(3, 32, 32), size=8)[0, 0].numpy()

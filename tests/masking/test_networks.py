@@ -3,7 +3,8 @@
 import pytest
 import torch
 import torchvision
-from support import check_model
+
+from captum_layermask.testing import check_model
 
 TORCHVISION = [
     name

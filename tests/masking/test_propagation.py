@@ -1,5 +1,7 @@
 """Policies of mask propagation: the anchored one against a literal transcription, and what both promise."""
 
+from unittest import mock
+
 import numpy as np
 import pytest
 import torch
@@ -11,8 +13,9 @@ from support import redraw, relative
 from torch import nn
 
 from captum_layermask import LayerMaskedForward, UnknownNameError
+from captum_layermask.masking import boundary
 from captum_layermask.masking.mask import Mask
-from captum_layermask.masking.propagation import PROPAGATIONS, anchored, paper
+from captum_layermask.masking.propagation import PROPAGATIONS, Propagation, anchored, paper
 from captum_layermask.masking.windows import Spans, Transposed, Window
 
 SAME = Window((3, 3), before=(1, 1), after=(1, 1))
@@ -176,3 +179,20 @@ def test_a_slice_with_a_step_stands_for_what_it_steps_over():
 def test_an_unknown_policy_is_refused():
     with pytest.raises(UnknownNameError, match="did you mean 'anchored'"):
         LayerMaskedForward(nn.Conv2d(3, 3, 3), propagation="anchor")
+
+
+def test_a_propagation_and_a_padding_of_ones_own_are_taken_as_they_are():
+    model = nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), nn.ReLU(), nn.Conv2d(4, 4, 3, padding=1)).double()
+    x = torch.randn(2, 3, 12, 12, dtype=torch.double)
+    visible = torch.rand(2, 1, 12, 12) > 0.5
+    for name, known in PROPAGATIONS.items():
+        own = LayerMaskedForward(model, propagation=Propagation(known.policy, known.rounds))
+        assert torch.equal(own(x, mask=visible), LayerMaskedForward(model, propagation=name)(x, mask=visible))
+    for name in ("neighbor", "zero"):
+        padding = mock.Mock(wraps=getattr(boundary, name))
+        own = LayerMaskedForward(model, padding=padding)
+        assert torch.equal(own(x, mask=visible), LayerMaskedForward(model, padding=name)(x, mask=visible))
+        assert padding.call_count == 2
+    for wrong in ({"propagation": PROPAGATIONS["paper"].policy}, {"padding": 3}, {"concat": len}):
+        with pytest.raises(UnknownNameError, match="Use one of"):
+            LayerMaskedForward(model, **wrong)

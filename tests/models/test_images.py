@@ -1,5 +1,6 @@
 """A file becomes an upright RGB picture in which white is white, or one clear sentence."""
 
+import io
 import os
 import re
 import struct
@@ -356,6 +357,34 @@ def test_what_is_no_picture_is_an_error(tmp_path):
     for path in (text, cut, pipe, tmp_path / ("x" * 300)):
         with pytest.raises(InputError, match="cannot read"):
             read_image(path)
+
+
+class Pipe(io.BytesIO):
+    """Standard input."""
+
+    terminal = False
+
+    def isatty(self):
+        return self.terminal
+
+    @property
+    def buffer(self):
+        return self
+
+
+def test_a_picture_can_be_piped_in(saved, monkeypatch):
+    path = saved(example_image())
+    monkeypatch.setattr("sys.stdin", Pipe(path.read_bytes()))
+    assert read_image("-").tobytes() == example_image().tobytes()
+    with pytest.raises(InputError, match="cannot read '-' as a picture"):
+        read_image("-")  # the pipe is empty
+
+
+def test_a_terminal_is_not_waited_for(monkeypatch):
+    monkeypatch.setattr("sys.stdin", Pipe())
+    monkeypatch.setattr(Pipe, "terminal", True)
+    with pytest.raises(InputError, match="standard input is a terminal"):
+        read_image("-")
 
 
 def test_models_take_pictures_as_files_are_taken():

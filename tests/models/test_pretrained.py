@@ -12,7 +12,9 @@ from captum_layermask import LayerMaskedForward
 from captum_layermask.errors import InputError, UnknownNameError
 from captum_layermask.explain.targets import find_class
 from captum_layermask.models.images import example_image
-from captum_layermask.models.pretrained import ModelUnavailableError, Normalize, load_model
+from captum_layermask.models.load import load_model
+from captum_layermask.models.packages import ModelUnavailableError
+from captum_layermask.models.preprocessing import Normalize
 
 CATS = {281, 282, 285}
 CLASS_NAMES = torchvision.models.ResNet50_Weights.IMAGENET1K_V2.meta["categories"]
@@ -116,9 +118,9 @@ def test_a_timm_model_of_another_data_set_gets_its_names(monkeypatch):
         ("efficientnet-lit0", "'efficientnet-lite0'"),
         ("resnet50", "'torchvision:resnet50'"),
         ("torchvision:resnet5", "'resnet50'"),
-        ("nonsense", "torchvision:NAME or timm:NAME"),
-        ("tensorflow:resnet50", "torchvision:NAME or timm:NAME"),
-        ("", "torchvision:NAME or timm:NAME"),
+        ("nonsense", "torchvision:NAME, timm:NAME, hf:FOLDER or FILE.py:NAME"),
+        ("tensorflow:resnet50", "torchvision:NAME, timm:NAME, hf:FOLDER or FILE.py:NAME"),
+        ("", "torchvision:NAME, timm:NAME, hf:FOLDER or FILE.py:NAME"),
     ],
 )
 def test_an_unknown_model_offers_near_matches(name, offer):

@@ -61,7 +61,7 @@ from captum_layermask.metrics import (
     WordNetSimilarity,
 )
 from captum_layermask.metrics.wordnet import hierarchy
-from captum_layermask.models.pretrained import Normalize
+from captum_layermask.models.preprocessing import Normalize
 from captum_layermask.plots.explanation import plot_explanation
 from captum_layermask.removals.colors import Colors
 from captum_layermask.removals.leaking_fills import LeakingFillForward

@@ -9,7 +9,8 @@ from support import small_classifier
 from torch import nn
 
 from captum_layermask import REMOVALS, LayerMaskedForward, make_forward
-from captum_layermask.models.pretrained import LoadedModel, Normalize
+from captum_layermask.models.loaded import LoadedModel
+from captum_layermask.models.preprocessing import Normalize
 from captum_layermask.removals.colors import Colors
 
 COLORS = Colors([0.5] * 3, [0.5] * 3, normalized=False)

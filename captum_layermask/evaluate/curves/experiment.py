@@ -23,7 +23,7 @@ from captum_layermask.evaluate.report.titles import removal_title, segmentation_
 from captum_layermask.evaluate.seeds import stable_seed
 from captum_layermask.explain.coalitions import Coalitions
 from captum_layermask.explain.segments import SEGMENTATIONS
-from captum_layermask.models.pretrained import LoadedModel
+from captum_layermask.models.loaded import LoadedModel
 
 __all__ = ["Curves"]
 

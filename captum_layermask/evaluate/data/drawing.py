@@ -8,7 +8,7 @@ from torch import Tensor
 
 from captum_layermask.errors import LeftOutError
 from captum_layermask.evaluate.data.dataset import Dataset
-from captum_layermask.models.pretrained import LoadedModel
+from captum_layermask.models.loaded import LoadedModel
 
 __all__ = ["readable"]
 

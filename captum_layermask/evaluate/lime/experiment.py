@@ -28,7 +28,7 @@ from captum_layermask.explain.explanation import explain, predict
 from captum_layermask.explain.memoized import Memoized
 from captum_layermask.explain.segments import SEGMENTATIONS
 from captum_layermask.metrics import alignment_score, grid_pointing_game, top_k_jaccard, top_k_region
-from captum_layermask.models.pretrained import LoadedModel
+from captum_layermask.models.loaded import LoadedModel
 from captum_layermask.removals.captum_calls import warn_if_few
 
 __all__ = ["TOP", "Lime"]
@@ -240,11 +240,7 @@ class Lime(Experiment):
         """The masks of objects of the class, united; None where there are none, or they tell nothing."""
         masks, label = self.data.masks.get(image, {}), self.data.labels.get(image)
         right = objects_with_classes(masks, label, self.model.class_names)
-        of_target = [
-            self.data.mask(image, category, self.model.preprocess)
-            for category, classes in right.items()
-            if target in classes
-        ]
+        of_target = [self.mask(image, category) for category, classes in right.items() if target in classes]
         united = torch.stack(of_target).any(0) if of_target else torch.zeros(1, 1, 1, 1, dtype=torch.bool)
         return None if united.all() or not united.any() else united
 

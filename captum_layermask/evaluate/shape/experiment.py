@@ -22,7 +22,7 @@ from captum_layermask.evaluate.report.results import Example
 from captum_layermask.evaluate.report.titles import removal_title
 from captum_layermask.evaluate.seeds import shuffled, stable_seed
 from captum_layermask.evaluate.shape.report import BROKEN, OBJECT, ORIGINAL, ShapeResults
-from captum_layermask.models.pretrained import LoadedModel
+from captum_layermask.models.loaded import LoadedModel
 
 __all__ = ["Shape", "broken"]
 
@@ -150,7 +150,7 @@ class Shape(Experiment):
         return _Opened(
             image=image,
             pixels=self.pixels(image),
-            masks={c: self.data.mask(image, c, self.model.preprocess) for c in categories},
+            masks={c: self.mask(image, c) for c in categories},
             others={c: self._others(image, c) for c in categories},
         )
 

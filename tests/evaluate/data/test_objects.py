@@ -1,13 +1,13 @@
 """Which classes are right for the object of a mask."""
 
 from captum_layermask.evaluate.data.objects import object_classes, objects_with_classes
-from captum_layermask.models.pretrained import _imagenet_class_names
+from captum_layermask.models.class_names import imagenet_class_names
 
 
 def test_class_names_are_classes_or_for_imagenet_what_lies_above_them():
     assert object_classes("Dark_Green", ("red", "dark green", "dark green")) == (1, 2)
     assert object_classes("animal", ("red", "cat")) == ()
-    imagenet = _imagenet_class_names()
+    imagenet = imagenet_class_names()
     names = {imagenet[i] for i in object_classes("cat", imagenet)}
     assert {"tabby", "Persian cat"} <= names
     assert "golden retriever" not in names

@@ -56,8 +56,7 @@ def spies(monkeypatch):
                 self.masks.append(mask.visible.clone())
                 return super().fill(image, mask)
 
-        made = Removal(name, lambda model, setting, kind=Spy: kind(model, None, setting.colors))
-        monkeypatch.setitem(REMOVALS, name, made)
+        monkeypatch.setitem(REMOVALS, name, Removal(name, Spy, {"color": None}))
     return seen
 
 
