@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_layermask.errors import InputError, MaskLostError
+from captum_layermask.errors import InputError, MaskLostError, NoRuleError
 from captum_layermask.masking.activation import MaskedMap
 from captum_layermask.masking.layout import NCHW, Axes, paired
 from captum_layermask.masking.mask import Mask
@@ -110,6 +110,12 @@ def meeting(maps: Sequence[MaskedMap], shape: Sequence[int]) -> tuple[Mask, Axes
                 raise InputError(
                     f"maps with different axes were combined: {', '.join({m.named for m in maps})}."
                 )
+    named = [axis for axis in axes if axis != "C"]
+    if len(set(named)) < len(named):
+        raise NoRuleError(
+            f"this pairs positions with positions (axes {' '.join(axes)}) otherwise than by the product of "
+            "queries and keys, which has a rule."
+        )
     return stretched(functools.reduce(Mask.meet, masks), tuple(axes), shape), tuple(axes)
 
 

@@ -408,6 +408,32 @@ def test_attention_to_other_places_than_those_of_the_queries():
     assert relative(run(network), run(fused)) <= 1e-12
 
 
+REDUCTIONS = {
+    "mean": lambda s: s.mean(-1),
+    "variance": lambda s: s.var(-1),
+    "maximum": lambda s: s.max(-1)[0],
+    "where the maximum is": lambda s: s.argmax(-1).double(),
+    "norm": lambda s: s.norm(dim=-1),
+    "mean of all pairs": lambda s: s.mean((1, 2)),
+    "layer norm": lambda s: F.layer_norm(s, s.shape[-1:]).relu().sum(-1),
+}
+
+
+@pytest.mark.parametrize("name", REDUCTIONS)
+def test_reductions_over_keys(name):
+    def scores(x):
+        return qkv(listed(x))[..., :WIDTH] @ x.flatten(2)
+
+    assert_holds(lambda x: REDUCTIONS[name](scores(x)))
+    ours, plain = (f(lambda x: REDUCTIONS[name](scores(x))) for f in (run, lambda g: g(X)))
+    for image, seen, result in zip(X, SEEN, ours, strict=True):
+        there = seen.flatten()
+        by_hand = REDUCTIONS[name](scores(image[None])[:, there][..., there])[0].detach()
+        if name != "where the maximum is":
+            assert torch.allclose(result[there] if result.dim() else result, by_hand, rtol=1e-9, atol=1e-12)
+    assert relative(ours[:1], plain[:1].detach()) <= 1e-12
+
+
 def test_a_reduction_over_queries_leaves_the_keys():
     def network(x):
         q, k, _ = (in_heads(t) for t in qkv(listed(x)).chunk(3, -1))
@@ -428,6 +454,11 @@ REFUSED = {
         "causal attention .* in an order",
     ),
     "a sum along positions": (lambda x: listed(x).cumsum(1), "in an order, .* until="),
+    "pairs by a sum": (
+        lambda x: (listed(x)[..., :1] + listed(x)[..., :1].transpose(1, 2)).softmax(-1),
+        "otherwise than by the product of queries and keys",
+    ),
+    "the largest keys": (lambda x: (listed(x) @ x.flatten(2)).topk(3, -1), "some of the positions"),
     "keys of its own": (
         lambda x: drawn(nn.MultiheadAttention(WIDTH, 2, add_zero_attn=True, batch_first=True))(
             *[listed(x)] * 3
