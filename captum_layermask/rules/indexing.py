@@ -70,8 +70,8 @@ def take(x: MaskedMap, dim: int, part: Any) -> MaskedMap:
     axis = x.axes[dim]
     if paired([axis]):
         return take(x.of_keys(), dim, part).of_keys()
-    if {*letters(axis)} == {"C", "N"} and len(x.mask.visible) == 1:
-        axis = "C"  # one image, left out
+    if is_number(part) and {*letters(axis)} == {"C", "N"} and len(x.mask.visible) == 1:
+        axis = "C"  # the one image is left out
     if axis not in ("N", "n", "C", "H", "W", "h", "w"):
         x, axis = listed(x, dim), "H"
     index = (slice(None),) * dim + (part,)
