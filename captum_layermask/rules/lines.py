@@ -15,7 +15,6 @@ from captum_layermask.rules import sliding
 from captum_layermask.rules.channels import LEARNED
 from captum_layermask.rules.reductions import amax, mean
 from captum_layermask.rules.sliding import need_values_only, unbatch
-from captum_layermask.rules.views import listed
 
 _ALONE = {"stride": 1, "padding": 0, "dilation": 1, "kernel_size": 1}
 
@@ -65,13 +64,11 @@ def conv1d(x: MaskedMap, weight: Tensor, bias: Tensor | None = None, *args: Any,
 
 
 def pooling(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """A pool along the last axis: over rows, columns or a list of cells a window, over channels per pixel."""
+    """A pool along the last axis: over rows or columns a window, over channels per pixel."""
     x: MaskedMap = args[0]
     need_values_only(argument(function, args, kwargs, "return_indices", False))
     if x.axes[-1] == "C":
         return x.like(function(x.raw, *args[1:], **kwargs))
-    if x.axes[-1] not in ("H", "W"):
-        x = listed(x, -1)
     name = function.__name__
     if name.startswith("adaptive"):
         size = argument(function, args, kwargs, "output_size")

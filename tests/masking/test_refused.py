@@ -19,7 +19,6 @@ KNOWN_POSITIONS = {
     "positions by a list": lambda x: x[:, :, [0, 1]],
     "the k largest positions": lambda x: x.flatten(2).topk(3, -1)[0],
     "rows as a sequence": lambda x: F.conv1d(x.mean(2), torch.ones(4, 4, 3, dtype=torch.double)),
-    "runs of flattened positions": lambda x: F.avg_pool1d(x.flatten(2), 4),
     "per-pixel einsum": lambda x: torch.einsum("bchw,dc->bdhw", x, matrix),
     "positions by an index": lambda x: x.flatten(2).argmax(-1),
 }
