@@ -110,8 +110,8 @@ def meeting(maps: Sequence[MaskedMap], shape: Sequence[int]) -> tuple[Mask, Axes
                 raise InputError(
                     f"maps with different axes were combined: {', '.join({m.named for m in maps})}."
                 )
-    named = [axis for axis in axes if axis != "C"]
-    if len(set(named)) < len(named):
+    counted = [axis for axis in axes if axis != "C"]
+    if len(set(counted)) < len(counted):
         raise NoRuleError(
             f"this pairs positions with positions (axes {' '.join(axes)}) otherwise than by the product of "
             "queries and keys, which has a rule."
