@@ -93,6 +93,7 @@ CASES: dict[str, Case] = {
     "vgg16": (torchvision.models.vgg16, 8, half, True, True, 1.15),
     "densenet121": (torchvision.models.densenet121, 8, half, True, True, 1.15),
     "convnext_tiny": (torchvision.models.convnext_tiny, 8, half, True, True, 1.15),
+    "vit_b_16": (torchvision.models.vit_b_16, 16, half, False, False, 1.05),
     "resnet50 nothing masked": (torchvision.models.resnet50, 16, everything, True, True, 1.05),
     "resnet50 one segment": (torchvision.models.resnet50, 16, segment, True, True, 1.10),
 }

@@ -4,8 +4,9 @@
     python benchmarks/support_matrix.py compile RECORDS [--part 0/2]   # torchvision under torch.compile
     python benchmarks/support_matrix.py write RECORDS                  # docs/support.md from the records
 
-Every torchvision classification CNN and every name in ``benchmarks/timm_convnets.txt`` is built with random
-weights, every parameter, gain and buffer is drawn anew, and S1, S2, S5 and S10 are checked on small images.
+Every torchvision classifier and every name in ``benchmarks/timm_models.txt`` is built with random weights,
+every parameter, gain and buffer is drawn anew, and S1, S2, S5 and S10 are checked on the smallest images that
+the network takes. A name of timm with more than 400 million parameters is not run, and counts as a failure.
 """
 
 import gc
@@ -26,10 +27,35 @@ HERE = Path(__file__).parent
 SIZES = (64, 96, 160, 224, 256)
 
 
-def torchvision_convnets() -> list[str]:
-    """The names of torchvision's classification CNNs."""
-    names = torchvision.models.list_models(module=torchvision.models)
-    return [name for name in names if not name.startswith(("vit_", "swin", "maxvit"))]
+LARGEST = 400e6
+"""Parameters of a network of timm that is run."""
+
+
+def torchvision_classifiers() -> list[str]:
+    """The names of torchvision's classification models."""
+    return torchvision.models.list_models(module=torchvision.models)
+
+
+def timm_classifiers() -> list[str]:
+    """The names of ``benchmarks/timm_models.txt``."""
+    return (HERE / "timm_models.txt").read_text().split()
+
+
+def sizes(library: str, name: str) -> list[int]:
+    """The sides of images to try, the smallest first; a network's own last."""
+    if library != "timm":
+        return list(SIZES)
+    own = max(timm.get_pretrained_cfg(name, allow_unregistered=True).input_size[1:])
+    return [*(size for size in SIZES if size < own), own]
+
+
+def require_moderate(library: str, name: str) -> None:
+    """Raise for a network of timm that is too large to be run."""
+    if library == "timm":
+        with torch.device("meta"):
+            count = sum(p.numel() for p in timm.create_model(name, pretrained=False).parameters())
+        if count > LARGEST:
+            raise MemoryError(f"{count / 1e6:.0f} million parameters")
 
 
 def build(library: str, name: str) -> torch.nn.Module:
@@ -44,8 +70,9 @@ def record(library: str, name: str) -> dict:
     """What happened to one network, first in float32, in float64 where rounding may be the reason."""
     found: dict = {"library": library, "name": name}
     try:
+        require_moderate(library, name)
         plain = build(library, name)
-        size = smallest_size(lambda _: plain, SIZES)
+        size = smallest_size(lambda _: plain, sizes(library, name))
         for dtype, tolerance in TOLERANCE.items():
             verdict = check_model(build(library, name), size, dtype)
             found |= vars(verdict) | {"size": size, "dtype": str(dtype), "works": verdict.passes(tolerance)}
@@ -60,8 +87,8 @@ def run(path: Path, chosen: slice) -> None:
     """Append the records that are not there yet."""
     warnings.simplefilter("ignore")
     done = {(r["library"], r["name"]) for r in read(path)} if path.exists() else set()
-    jobs = [("torchvision", name) for name in torchvision_convnets()]
-    jobs += [("timm", name) for name in (HERE / "timm_convnets.txt").read_text().split()]
+    jobs = [("torchvision", name) for name in torchvision_classifiers()]
+    jobs += [("timm", name) for name in timm_classifiers()]
     for library, name in jobs[chosen]:
         if (library, name) not in done:
             append(path, record(library, name))
@@ -101,7 +128,7 @@ def run_compiled(path: Path, chosen: slice) -> None:
     """Append the records of compiled forwards that are not there yet."""
     warnings.simplefilter("ignore")
     done = {(r["library"], r["name"]) for r in read(path)} if path.exists() else set()
-    for name in torchvision_convnets()[chosen]:
+    for name in torchvision_classifiers()[chosen]:
         if ("compiled", name) not in done:
             append(path, compiled(name))
             gc.collect()
@@ -110,10 +137,7 @@ def run_compiled(path: Path, chosen: slice) -> None:
 def write(path: Path) -> None:
     """Write docs/support.md."""
     records = {(r["library"], r["name"]): r for r in read(path)}
-    wanted = {
-        "torchvision": torchvision_convnets(),
-        "timm": (HERE / "timm_convnets.txt").read_text().split(),
-    }
+    wanted = {"torchvision": torchvision_classifiers(), "timm": timm_classifiers()}
     lines = ["# Support matrix", "", __doc__.split("\n\n")[-1].strip().replace("\n", " "), ""]
     lines += [
         f"`python benchmarks/support_matrix.py`, {date.today()}, torch {torch.__version__}, torchvision "

@@ -182,8 +182,7 @@ def scramble(
     """An observer that overwrites whatever the mask calls missing with large random values."""
     for carrier in instances(result, Carrier):
         if isinstance(carrier, MaskedMap) and carrier.raw.is_floating_point():
-            missing = carrier.over(carrier.mask.missing)
-            scrambled = torch.where(missing, _noise(carrier.raw, generator), carrier.raw)
+            scrambled = torch.where(carrier.present, carrier.raw, _noise(carrier.raw, generator))
             if 0 in carrier.raw.stride():  # an expanded tensor cannot be written to
                 carrier.raw = scrambled
             else:

@@ -26,7 +26,7 @@ def beside(monkeypatch):
 
 @pytest.mark.parametrize("path", STARTED, ids=lambda path: path.stem)
 def test_a_benchmark_says_how_it_is_called(path, beside, monkeypatch, capsys):
-    if path.stem in ("support_matrix", "timm_convnets"):
+    if path.stem in ("support_matrix", "timm_models"):
         pytest.importorskip("timm", reason="needs timm: pip install 'captum-layermask[timm]'")
     monkeypatch.setattr(sys, "argv", [path.name, "--help"])
     with pytest.raises(SystemExit, match=r"^0$"):

@@ -8,34 +8,37 @@ the tensor itself ends in ``Guarded.__torch_dispatch__``, which refuses.
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from captum_layermask.errors import InplaceError, LayerMaskError, MaskLostError, MisfitError, NoRuleError
+from captum_layermask.errors import InplaceError, LayerMaskError, MaskLostError, MisfitError
 from captum_layermask.masking.carrier import Carrier, Guarded, tracked
 from captum_layermask.masking.compiling import tracing
-from captum_layermask.masking.gradients import inside_custom_function, refusing
+from captum_layermask.masking.gradients import refuse_lost_gradients
 from captum_layermask.masking.layout import (
     NCHW,
     Axes,
     Dimension,
+    as_keys,
     factors,
     fits,
     index_parts,
     is_number,
+    laid_out,
     letters,
+    paired,
+    swapped,
 )
 from captum_layermask.masking.mask import Mask
 from captum_layermask.masking.memory import Memory
-from captum_layermask.masking.registry import RULES
+from captum_layermask.masking.registry import RULES, no_rule
 from captum_layermask.masking.run import Run, function_name
 from captum_layermask.masking.signatures import Function, bound
 from captum_layermask.masking.trees import each_tensor, has_tensors, instances, replaced
-from captum_layermask.masking.unruled import MAKERS, METHODS, RESHAPES, VALUELESS, writes
+from captum_layermask.masking.unruled import JOINS, MAKERS, METHODS, RESHAPES, VALUELESS, writes
 from captum_layermask.masking.windows import Geometry
 
 
@@ -86,7 +89,7 @@ class Activation(Carrier):
         if not tracing():
             result = tracked(func, result, carriers)
         if run.grad and not torch.is_grad_enabled():
-            _refuse_lost_gradients(result, carriers)
+            refuse_lost_gradients(result, carriers)
         return result
 
     @staticmethod
@@ -107,7 +110,7 @@ class Activation(Carrier):
             try:
                 if isinstance(first, MaskedVector) and not first.sources and writes(func):
                     first.become_map(args[1:])
-                if any(isinstance(c, MaskedVector) for c in carriers):
+                if func not in JOINS and any(isinstance(c, MaskedVector) for c in carriers):
                     args, kwargs = replaced((args, kwargs), MaskedVector, lambda c: c.raw)
                 args, kwargs = bound(func, args, kwargs)
                 result = run.apply(rule, (func, args, kwargs), {}, carriers)
@@ -128,6 +131,8 @@ class MaskedMap(Activation):
         axes: what every dimension of ``raw`` counts (see ``layout``): ``("N", "C", "H", "W")``, channels-last
             ``("N", "H", "W", "C")``, tokens ``("N", "HW", "C")``. An axis of one cell may be left out.
         run: what the whole forward shares.
+        keys: where each position is paired with others (scores of attention), which of these are there; None
+            elsewhere.
 
     Raises:
         MisfitError: the mask is of other images, rows or columns than the values.
@@ -144,26 +149,34 @@ class MaskedMap(Activation):
 
     mask: Mask
     axes: Axes
+    keys: Mask | None
 
-    def __new__(cls, raw: Tensor, mask: Mask, axes: Axes, run: Run) -> MaskedMap:
+    def __new__(cls, raw: Tensor, mask: Mask, axes: Axes, run: Run, keys: Mask | None = None) -> MaskedMap:
         """Pair values and mask."""
-        _require_fit(raw, mask, axes)
+        _require_fit(raw, mask, axes, keys)
         self: MaskedMap = Carrier._around(cls, raw, run)
-        self.mask, self.axes = mask, axes
+        self.mask, self.axes, self.keys = mask, axes, keys
         return self
 
-    def like(self, raw: Tensor, mask: Mask | None = None, axes: Sequence[str] | None = None) -> MaskedMap:
-        """A map of the same forward with other values and, where given, another mask or other axes.
+    def like(
+        self,
+        raw: Tensor,
+        mask: Mask | None = None,
+        axes: Sequence[str] | None = None,
+        keys: Mask | None = None,
+    ) -> MaskedMap:
+        """A map of the same forward with other values and, where given, another mask, other axes or keys.
 
         Where ``raw`` is this map's own tensor, changed in place, it is this map that is updated.
         """
         mask, axes = mask or self.mask, self.axes if axes is None else tuple(axes)
+        keys = (keys or self.keys) if paired(axes) else None
         if raw is not self.raw:
-            return MaskedMap(raw, mask, axes, self.run)
-        _require_fit(raw, mask, axes)
-        if mask is not self.mask:
+            return MaskedMap(raw, mask, axes, self.run, keys)
+        _require_fit(raw, mask, axes, keys)
+        if mask is not self.mask or keys is not self.keys:
             self._forbid_live_aliases()
-        self.mask, self.axes = mask, axes
+        self.mask, self.axes, self.keys = mask, axes, keys
         return self
 
     def _forbid_live_aliases(self) -> None:
@@ -175,7 +188,7 @@ class MaskedMap(Activation):
 
     def twin(self) -> MaskedMap:
         """The same activation in memory of its own, as far as writing goes."""
-        return MaskedMap(self.raw.view_as(self.raw), self.mask, self.axes, self.run)
+        return MaskedMap(self.raw.view_as(self.raw), self.mask, self.axes, self.run, self.keys)
 
     def pooled(self, raw: Tensor) -> MaskedVector:
         """What remains of this map once its positions are gone."""
@@ -184,7 +197,8 @@ class MaskedMap(Activation):
     @property
     def dimensions(self) -> tuple[Dimension, ...]:
         """The letters of every dimension, with their sizes."""
-        return factors(self.axes, tuple(self.raw.shape), len(self.mask.visible), self.mask.size)
+        size = self.mask.size if self.keys is None else self.mask.size + self.keys.size
+        return factors(self.axes, tuple(self.raw.shape), len(self.mask.visible), size)
 
     @property
     def named(self) -> str:
@@ -197,26 +211,48 @@ class MaskedMap(Activation):
 
     def over(self, cells: Tensor) -> Tensor:
         """Cells of the mask (N×1×H×W), laid out so that they broadcast against ``raw``."""
-        if self.axes == NCHW:
-            return cells
-        dimensions = self.dimensions
-        sizes = {letter: size for d in dimensions for letter, size in d if letter != "C"}
-        views, rows, columns = (sizes.get(block, 1) for block in "nhw")
-        grid = cells[:, 0].unflatten(2, (-1, columns)).unflatten(1, (-1, rows))
-        grid = grid.unflatten(0, (-1, views) if len(cells) > 1 or views == 1 else (1, 1))
-        order = [letter for d in dimensions for letter, _ in d if letter != "C"]
-        absent = [letter for letter in "NnHhWw" if letter not in order]
-        grid = grid.permute(["NnHhWw".index(letter) for letter in (*absent, *order)])
-        there, unit, spread = iter(grid.shape[len(absent) :]), [], []
-        for dimension in dimensions:
-            for letter, size in dimension:
-                unit.append(1 if letter == "C" else next(there))
-                spread.append(size if len(dimension) > 1 else unit[-1])
-        lengths, at = [], 0
-        for dimension in dimensions:
-            lengths.append(math.prod(spread[at : at + len(dimension)]))
-            at += len(dimension)
-        return grid.reshape(unit).expand(spread).reshape(lengths)
+        return cells if self.axes == NCHW else laid_out(cells, self.dimensions)
+
+    def over_keys(self, cells: Tensor) -> Tensor:
+        """Cells of the keys' mask, laid out so that they broadcast against ``raw``."""
+        return laid_out(cells, as_keys(self.dimensions))
+
+    @property
+    def full(self) -> bool:
+        """Whether no cell is missing, and no key."""
+        return self.mask.full and (self.keys is None or self.keys.full)
+
+    @property
+    def present(self) -> Tensor:
+        """Which values belong to cells, and to keys, that are not missing (bool, broadcasts)."""
+        return self._present(True, True)
+
+    def counted(self, dims: Sequence[int]) -> Tensor | None:
+        """Which cells a reduction over these dimensions counts (bool, broadcasts); None where all of them."""
+        words = [self.axes[dim] for dim in dims]
+        own = any(letters(word) not in ("C", "") and not paired([word]) for word in words)
+        own, keys = own and not self.mask.full, paired(words) and self.keys is not None and not self.keys.full
+        return self._present(own, keys) if own or keys else None
+
+    def _present(self, own: bool, keys: bool) -> Tensor:
+        of_keys = self.over_keys(self.keys.present) if keys and self.keys is not None else None
+        if of_keys is not None and not own:
+            return of_keys
+        there = self.over(self.mask.present)
+        return there if of_keys is None else there & of_keys
+
+    def of_keys(self) -> MaskedMap:
+        """The same pairs, seen from the keys: these are the positions, and the positions their keys."""
+        assert self.keys is not None
+        axes = swapped(self.axes, self.keys.size)
+        return MaskedMap(self.raw, self.keys, axes, self.run, self.mask)
+
+    def products(self) -> Tensor:
+        """The values to multiply and sum where missing cells have no part: 0 there if gradients are recorded.
+
+        What a missing cell holds may be infinite, and in a gradient 0 times infinity would be NaN (S15).
+        """
+        return self.zeroed() if torch.is_grad_enabled() and self.run.grad else self.raw
 
     def after(self, window: Geometry) -> Mask:
         """The mask of the output of a windowed operation on this map."""
@@ -224,13 +260,13 @@ class MaskedMap(Activation):
 
     def unmask(self) -> None:
         """Let missing cells be ordinary cells that hold 0."""
-        if not self.mask.full:
-            zeroed = self.zeroed()
-            self.raw, self.mask, self.memory = zeroed, self.mask.unmasked(), Memory(self)
+        if not self.full:
+            zeroed, keys = self.zeroed(), None if self.keys is None else self.keys.unmasked()
+            self.raw, self.mask, self.keys, self.memory = zeroed, self.mask.unmasked(), keys, Memory(self)
 
     def zeroed(self) -> Tensor:
         """The values, with 0 in missing cells."""
-        return self.raw if self.mask.full else torch.where(self.over(self.mask.present), self.raw, 0)
+        return self.raw if self.full else torch.where(self.present, self.raw, 0)
 
 
 class MaskedVector(Activation):
@@ -283,17 +319,17 @@ class MaskedVector(Activation):
             sizes.update((a, n) for a, n in zip(axes, self.raw.shape, strict=True) if a != "C")
         cells = torch.zeros(sizes["N"], 1, sizes["H"], sizes["W"], dtype=torch.bool, device=self.raw.device)
         self.__class__ = MaskedMap.guarded
-        vars(self).update(axes=tuple(axes), mask=Mask.constant(Mask(cells)))
+        vars(self).update(axes=tuple(axes), mask=Mask.constant(Mask(cells)), keys=None)
 
 
 MaskedMap.guarded = type("MaskedMap", (Guarded, MaskedMap), {})
 MaskedVector.guarded = type("MaskedVector", (Guarded, MaskedVector), {})
 
 
-def _require_fit(raw: Tensor, mask: Mask, axes: Axes) -> None:
+def _require_fit(raw: Tensor, mask: Mask, axes: Axes, keys: Mask | None) -> None:
     """Raise where mask and values cannot belong together (sizes only)."""
     images, _, rows, columns = mask.visible.shape
-    if not fits(axes, raw.shape, images, rows, columns):
+    if not fits(axes, raw.shape, images, mask.size if keys is None else mask.size + keys.size):
         raise MisfitError(
             f"values of shape {tuple(raw.shape)} with axes {' '.join(axes)} were given the mask of {images} "
             f"images of {rows}×{columns} cells; a rule must return the mask of what it returns."
@@ -358,26 +394,3 @@ def _as_usual(func: Function, args: Any, kwargs: Any, carriers: Sequence[Carrier
         return written
 
     return each_tensor(result, carry)
-
-
-def _refuse_lost_gradients(result: Any, carriers: Sequence[Carrier]) -> None:
-    """Let backward raise where the model's own ``autograd.Function`` made this of what needs gradients."""
-    source = next((c.raw for c in carriers if c.raw.requires_grad), None)
-    if source is None or not inside_custom_function():
-        return
-    for made in instances(result, Carrier):
-        if made.raw.is_floating_point() and not made.raw.requires_grad:
-            made.raw = refusing(made.raw, source)
-
-
-def no_rule(func: Function, args: Any, kwargs: Any) -> Any:
-    """The rule of every operation that has none."""
-    if isinstance(func, _COMPILED) or getattr(func, "__module__", "").startswith("torch.jit"):
-        raise NoRuleError(
-            "a scripted, traced or exported module does not call the functions that have rules; pass the "
-            "Python module that it was made from."
-        )
-    raise NoRuleError("this operation has no layer-masking rule; give it one with captum_layermask.rule_for.")
-
-
-_COMPILED = (torch.ScriptMethod, torch.ScriptFunction, torch._ops.OpOverload, torch._ops.OpOverloadPacket)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import CodeType, FrameType
 from typing import Any
 
@@ -12,6 +12,18 @@ import torch
 from torch import Tensor
 
 from captum_layermask.errors import NoRuleError
+from captum_layermask.masking.carrier import Carrier
+from captum_layermask.masking.trees import instances
+
+
+def refuse_lost_gradients(result: Any, carriers: Sequence[Carrier]) -> None:
+    """Let backward raise where the model's own ``autograd.Function`` made this of what needs gradients."""
+    source = next((c.raw for c in carriers if c.raw.requires_grad), None)
+    if source is None or not inside_custom_function():
+        return
+    for made in instances(result, Carrier):
+        if made.raw.is_floating_point() and not made.raw.requires_grad:
+            made.raw = refusing(made.raw, source)
 
 
 def inside_custom_function() -> bool:

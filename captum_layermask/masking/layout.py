@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from captum_layermask.masking.compiling import memoized
 
@@ -24,6 +25,9 @@ Dimension = tuple[Factor, ...]
 
 NCHW: Axes = ("N", "C", "H", "W")
 POSITIONS = frozenset("HWhw")
+#: Letters of keys, where every position is paired with others: their rows, columns and offsets in blocks.
+KEYS = frozenset("YXyx")
+AS_KEYS, AS_POSITIONS = str.maketrans("HWhw", "YXyx"), str.maketrans("YXyx", "HWhw")
 
 
 @memoized
@@ -38,50 +42,116 @@ def positions(axes: Iterable[str]) -> set[str]:
 
 
 @memoized
-def factors(axes: Axes, shape: tuple[int, ...], images: int, size: tuple[int, int]) -> tuple[Dimension, ...]:
+def factors(axes: Axes, shape: tuple[int, ...], images: int, size: tuple[int, ...]) -> tuple[Dimension, ...]:
     """The letters of every dimension with their sizes.
 
     Args:
         axes: a word for every dimension.
         shape: how long the dimensions are.
         images: how many the mask has.
-        size: rows and columns of the mask.
+        size: rows and columns of the mask; and of that of the keys, where there are any.
     """
     parsed = [re.findall(r"([A-Za-z])(\d*)", axis) for axis in axes]
-    blocks = {"h": 1, "w": 1, "n": 1}
+    blocks = {"h": 1, "w": 1, "n": 1, "y": 1, "x": 1}
     for word, length in zip(parsed, shape, strict=True):
         for letter, digits in word:
             if letter in blocks:
                 blocks[letter] = int(digits) if digits else length
-    whole = {"N": images, "H": size[0], "W": size[1]}
+    whole = {"N": images} | dict(zip("HWYX", size, strict=False))
+    there = {letter for word in parsed for letter, _ in word}
+    for own, shared in (("y", "h"), ("x", "w")):
+        if own not in there and own.upper() in there:  # keys in blocks that they share with the positions
+            blocks[own] = blocks[shared]
     known = {letter: length // max(blocks[letter.lower()], 1) for letter, length in whole.items()} | blocks
     return tuple(
         tuple(
-            (letter, int(digits) if digits else length if letter == "C" else known[letter])
+            (letter, int(digits) if digits else length if letter == "C" else known.get(letter, 1))
             for letter, digits in word
         )
         for word, length in zip(parsed, shape, strict=True)
     )
 
 
-def fits(axes: Axes, shape: Sequence[int], images: int, rows: int, columns: int) -> bool:
-    """Whether values of this shape can have a mask of this many images, rows and columns."""
+def fits(axes: Axes, shape: Sequence[int], images: int, size: tuple[int, ...]) -> bool:
+    """Whether values of this shape can have a mask of so many images, and of this size (see ``factors``)."""
     if axes == NCHW:
-        return len(shape) == 4 and (shape[0], shape[2], shape[3]) == (images, rows, columns)
-    return len(axes) == len(shape) and _sizes_fit(axes, tuple(shape), images, rows, columns)
+        return len(shape) == 4 and (shape[0], shape[2], shape[3]) == (images, *size)
+    return len(axes) == len(shape) and _sizes_fit(axes, tuple(shape), images, size)
 
 
 @memoized
-def _sizes_fit(axes: Axes, shape: tuple[int, ...], images: int, rows: int, columns: int) -> bool:
-    dimensions = factors(axes, shape, images, (rows, columns))
+def _sizes_fit(axes: Axes, shape: tuple[int, ...], images: int, size: tuple[int, ...]) -> bool:
+    dimensions = factors(axes, shape, images, size)
     named = [factor for dimension in dimensions for factor in dimension if factor[0] != "C"]
     sizes = dict(named)
-    wholes = (("N", "n", images), ("H", "h", rows), ("W", "w", columns))
+    wholes = [("N", "n", images), *((a, a.lower(), n) for a, n in zip("HWYX", size, strict=False))]
+    # windows of keys are those of the positions: what they do not count themselves they share
+    shared = {a: sizes.get(b, 1) for a, b in zip("YXyx", "HWhw", strict=True)}
+    own = {letter.translate(AS_POSITIONS) for letter in sizes if letter in KEYS}
     return (
         len(sizes) == len(named)
         and all(math.prod([n for _, n in d]) == length for d, length in zip(dimensions, shape, strict=True))
-        and all(sizes.get(outer, 1) * sizes.get(inner, 1) == n for outer, inner, n in wholes)
+        and all(
+            sizes.get(outer, 1) * sizes.get(inner, 1) == n
+            or (own and sizes.get(outer, shared.get(outer, 1)) * sizes.get(inner, shared.get(inner, 1)) == n)
+            for outer, inner, n in wholes
+        )
     )
+
+
+def paired(axes: Sequence[str]) -> bool:
+    """Whether axes count pairs of a position and a key."""
+    return bool(KEYS & set("".join(axes)))
+
+
+def as_keys(dimensions: Sequence[Dimension]) -> tuple[Dimension, ...]:
+    """Dimensions in the eyes of the keys: their own places are positions, and other positions they share."""
+    own = {letter.translate(AS_POSITIONS) for d in dimensions for letter, _ in d if letter in KEYS}
+
+    def seen(factor: Factor) -> Factor:
+        letter, size = factor
+        return ("C", size) if letter in own else (letter.translate(AS_POSITIONS), size)
+
+    return tuple(tuple(map(seen, dimension)) for dimension in dimensions)
+
+
+def swapped(axes: Axes, keys: tuple[int, int]) -> Axes:
+    """The axes of pairs seen from the keys, which have so many rows and columns; what both share stays."""
+    named = set("".join(axes))
+    own = [a for a, n in zip("HWhw", keys * 2, strict=True) if a.translate(AS_KEYS) in named or n == 1]
+    letters = "".join(own)
+    other = letters.translate(AS_KEYS)
+    return tuple(axis.translate(str.maketrans(letters + other, other + letters)) for axis in axes)
+
+
+_PLACES = POSITIONS | {"N", "n"}
+
+
+def laid_out(cells: Tensor, dimensions: Sequence[Dimension]) -> Tensor:
+    """Cells of a mask (N×1×H×W) in the order of dimensions; of size 1 where they count something else."""
+    dimensions = [
+        tuple(f if f[0] in _PLACES else ("C", f[1]) for f in d)
+        if any(f[0] in _PLACES for f in d)
+        else (("C", 1),)
+        for d in dimensions
+    ]
+    sizes = {letter: size for d in dimensions for letter, size in d if letter != "C"}
+    views, rows, columns = (sizes.get(block, 1) for block in "nhw")
+    grid = cells[:, 0].unflatten(2, (-1, columns)).unflatten(1, (-1, rows))
+    grid = grid.unflatten(0, (-1, views) if len(cells) > 1 or views == 1 else (1, 1))
+    order = [letter for d in dimensions for letter, _ in d if letter != "C"]
+    absent = [letter for letter in "NnHhWw" if letter not in order]
+    grid = grid.permute(["NnHhWw".index(letter) for letter in (*absent, *order)])
+    there, unit, spread = iter(grid.shape[len(absent) :]), [], []
+    for dimension in dimensions:
+        for letter, size in dimension:
+            unit.append(1 if letter == "C" else next(there))
+            spread.append(size if len(dimension) > 1 else unit[-1])
+    lengths, at = [], 0
+    for dimension in dimensions:
+        lengths.append(math.prod(spread[at : at + len(dimension)]))
+        at += len(dimension)
+    return grid.reshape(unit).expand(spread).reshape(lengths)
 
 
 def spelled(dimensions: Sequence[Sequence[Factor]]) -> Axes:
@@ -95,13 +165,13 @@ def _word(dimension: Sequence[Factor]) -> str:
         if size == 1 and len(dimension) > 1 and letter != "N":
             continue
         last = parts[-1][0] if parts else ""
-        if last + letter in ("CC", "Hh", "Ww", "Nn"):
+        if last + letter in ("CC", "Hh", "Ww", "Nn", "Yy", "Xx"):
             parts[-1] = (last, parts[-1][1] * size)
         else:
             parts.append((letter, size))
     if len(parts) == 1:
         return parts[0][0]
-    return "".join(f"{letter}{size}" if letter in "Chwn" else letter for letter, size in parts) or "C"
+    return "".join(f"{letter}{size}" if letter in "Chwnyx" else letter for letter, size in parts) or "C"
 
 
 def regrouped(
@@ -154,7 +224,7 @@ def regrouped(
 
 
 def _blocked(dimensions: Sequence[Dimension]) -> set[str]:
-    return {letter for d in dimensions for letter, size in d if letter in "hwn" and size > 1}
+    return {letter for d in dimensions for letter, size in d if letter in "hwnyx" and size > 1}
 
 
 def _split(flat: list[Factor], new: Sequence[int], blocked: set[str]) -> list[tuple[Factor, ...]] | None:
@@ -173,7 +243,7 @@ def _split(flat: list[Factor], new: Sequence[int], blocked: set[str]) -> list[tu
                 taken.append((letter, size))
                 length //= size
                 continue
-            fine = {"C": "C", "H": "h", "W": "w", "N": "n"}.get(letter)
+            fine = {"C": "C", "H": "h", "W": "w", "N": "n", "Y": "y", "X": "x"}.get(letter)
             if size % length or fine is None or fine in blocked:
                 return None
             if fine != "C":

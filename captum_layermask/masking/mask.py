@@ -8,6 +8,7 @@ they keep the value that the plain model gives them and are neither filled nor a
 from __future__ import annotations
 
 import functools
+import math
 import weakref
 from collections.abc import Callable, Hashable, Sequence
 from operator import attrgetter
@@ -24,6 +25,8 @@ T = TypeVar("T")
 
 #: From a mask and a window to the visible outputs and their anchor (see ``propagation``).
 Policy = Callable[["Mask", Geometry], tuple[Tensor, Tensor]]
+#: A mask, the first row and column that are taken of it, and the steps.
+Phase = tuple["Mask", tuple[int, int], tuple[int, int]]
 
 
 class Mask:
@@ -41,6 +44,10 @@ class Mask:
             each cell stands for was there (float64, N×1×H×W); None where that is all of them.
         images: for every row of the batch which images of the outer batch it comes from, a bit for each; None
             where row i is image i.
+        grid: in the mask of a list of cells (rows, in one column) where a grid begins in it, and that grid's
+            rows and columns; None where there is none, or it is no list.
+        phase: in the mask of every so many rows and columns of a map, the mask of all of them, and the first
+            row and column and the steps; else None.
 
     Example:
         ```python
@@ -59,19 +66,21 @@ class Mask:
         full: bool = False,
         shares: Tensor | None = None,
         images: tuple[int, ...] | None = None,
+        grid: tuple[int, int, int] | None = None,
+        phase: Phase | None = None,
     ) -> None:
         self.visible = visible
         self.frame = frame if frame is not None and (tracing() or bool(frame.any())) else None
         self.full = full
         self.anchor = visible if anchor is None else anchor
-        self.shares, self.images = shares, images
+        self.shares, self.images, self.grid, self.phase = shares, images, grid, phase
         self._memo: dict[Hashable, object] = {}
         self._met: weakref.WeakKeyDictionary[Mask, Mask] = weakref.WeakKeyDictionary()
         self._grown_from: weakref.ref[Mask] | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A copy has the cells, and derives the rest anew."""
-        make = functools.partial(Mask, full=self.full, shares=self.shares, images=self.images)
+        make = functools.partial(Mask, full=self.full, shares=self.shares, images=self.images, grid=self.grid)
         return make, (self.visible, self.anchor, self.frame)
 
     @property
@@ -194,7 +203,8 @@ class Mask:
         shares = self.shares if other.shares is None else other.shares
         if self.shares is not None and other.shares is not None:
             shares = torch.minimum(self.shares, other.shares)
-        return Mask(*self._both_with(other, join), frame, full=full, shares=shares, images=images)
+        grid = self.grid if self.grid == other.grid else None
+        return Mask(*self._both_with(other, join), frame, full=full, shares=shares, images=images, grid=grid)
 
     def _images_with(self, other: Mask) -> tuple[int, ...] | None:
         if self.images is other.images and len(self.visible) == len(other.visible):
@@ -227,6 +237,21 @@ class Mask:
         frame = None if self.frame is None else move(self.frame)
         shares = None if self.shares is None else move(self.shares)
         return Mask(*self._both(move), frame, full=self.full, shares=shares, images=self.images)
+
+    def listed(self) -> Mask:
+        """The mask of a list of the cells, row after row, that knows its grid."""
+        cells = self.moved(lambda c: c.reshape(len(c), 1, -1, 1))
+        visible, anchor = cells.visible, cells.anchor
+        options: Any = {"full": self.full, "shares": cells.shares, "images": self.images}
+        return Mask(visible, anchor, cells.frame, grid=(0, *self.size), **options)
+
+    def part_of_list(self, cells: range) -> Mask | None:
+        """The mask of the grid, if these cells of the list are it."""
+        start, *size = self.grid or (0, 0, 0)
+        if self.grid is None or cells != range(start, start + math.prod(size)):
+            return None
+        whole = slice(cells.start, cells.stop)
+        return self.memoize("grid", lambda: self.moved(lambda c: c[:, :, whole].reshape(len(c), 1, *size)))
 
     def of_rows(self, rows: Sequence[int]) -> Mask:
         """The mask of some rows of the batch, in any order and any number of times."""
@@ -318,7 +343,12 @@ class Mask:
         visible, anchor = (
             together([cells(m) for m in masks]) for cells in (attrgetter("visible"), attrgetter("anchor"))
         )
-        return Mask(visible, anchor, frame, full=full, shares=shares, images=images)
+        grid = None
+        grids = [(i, m.grid) for i, m in enumerate(masks) if m.grid is not None]
+        if dim == 2 and len(grids) == 1:
+            ((at, (start, rows, columns)),) = grids
+            grid = (start + sum(m.size[0] for m in masks[:at]), rows, columns)
+        return Mask(visible, anchor, frame, full=full, shares=shares, images=images, grid=grid)
 
     def framed(self, pad: tuple[int, int, int, int]) -> Mask:
         """The mask after constant padding (left, right, top, bottom): the new cells are frame."""

@@ -21,6 +21,19 @@ MODULE_RULES: dict[type[nn.Module], Function] = {}
 SPACES = (torch, torch.Tensor, F, torch.special, torch.linalg)
 
 
+def no_rule(func: Function, args: Any, kwargs: Any) -> Any:
+    """The rule of every operation that has none."""
+    if isinstance(func, _COMPILED) or getattr(func, "__module__", "").startswith("torch.jit"):
+        raise NoRuleError(
+            "a scripted, traced or exported module does not call the functions that have rules; pass the "
+            "Python module that it was made from."
+        )
+    raise NoRuleError("this operation has no layer-masking rule; give it one with captum_layermask.rule_for.")
+
+
+_COMPILED = (torch.ScriptMethod, torch.ScriptFunction, torch._ops.OpOverload, torch._ops.OpOverloadPacket)
+
+
 def spellings(name: str) -> list[Function]:
     """Every function that PyTorch calls by this name: ``torch.relu``, ``Tensor.relu_``, ``F.relu`` …
 

@@ -67,7 +67,7 @@ class Trace(Sequence[Step]):
         if isinstance(carrier, MaskedMap):
             visible = float(carrier.mask.visible.float().mean())
             if self._outputs:
-                mask, present = carrier.mask.visible, carrier.over(carrier.mask.present)
+                mask, present = carrier.mask.visible, carrier.present
         if self._outputs:
             output = (carrier.zeroed() if isinstance(carrier, MaskedMap) else carrier.raw).detach().clone()
         name, shape = function_name(function), tuple(carrier.raw.shape)

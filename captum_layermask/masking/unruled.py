@@ -42,6 +42,9 @@ METHODS = {f.__get__: f for f in (getattr(Tensor, name) for name in dir(Tensor))
 
 RESHAPES = _all("view reshape unflatten view_as reshape_as")
 
+JOINS = _all("cat concat concatenate stack")
+"""Their rules see which operands have seen a part of the image, though they have no positions any more."""
+
 PERHAPS_A_VIEW = _all("contiguous reshape reshape_as flatten ravel to")
 """Whether their result shares memory with their operand depends on its layout."""
 

@@ -47,16 +47,17 @@ CONCAT = ("intersection", "union")
 
 
 class LayerMaskedForward(RemovalForward):
-    """A CNN that looks at the visible pixels alone (layer masking, Balasubramanian & Feizi).
+    """A network that looks at the visible pixels alone (layer masking, Balasubramanian & Feizi).
 
     Every activation of the model carries a mask; a layer that looks at neighbours first fills the boundary
-    of the missing region from its visible neighbours, and no missing cell is ever read. The model runs
-    unmodified. Use it as Captum's ``forward_func`` with ``baselines=MISSING``.
+    of the missing region from its visible neighbours, attention gives a missing token no weight, and no
+    missing cell is ever read. The model runs unmodified. Use it as Captum's ``forward_func`` with
+    ``baselines=MISSING``.
 
     Args:
-        model: a convolutional network in eval mode. Preprocessing that works on single pixels (scaling,
-            mean and standard deviation) belongs inside it, as in ``nn.Sequential(normalize, model)``:
-            outside, it would turn MISSING into an ordinary dark pixel.
+        model: a vision network (convolutions, attention, or both) in eval mode. Preprocessing that works on
+            single pixels (scaling, mean and standard deviation) belongs inside it, as in
+            ``nn.Sequential(normalize, model)``: outside, it would turn MISSING into an ordinary dark pixel.
         propagation: which cells of the output of a convolution or a pool are visible: ``"anchored"``, as in
             the paper while maps keep their size, and where a map shrinks, what its mask had grown by is
             forgotten; or ``"paper"``, every cell whose window has a visible cell (docs/propagation.md); or a

@@ -1,12 +1,14 @@
 """What each operation does to values and mask: a file for each family of operations."""
 
 from captum_layermask.rules import (
+    attention,
     channels,
     indexing,
     lines,
     moves,
     normalization,
     pointwise,
+    products,
     reductions,
     resampling,
     sliding,
@@ -14,12 +16,14 @@ from captum_layermask.rules import (
 )
 
 __all__ = [
+    "attention",
     "channels",
     "indexing",
     "lines",
     "moves",
     "normalization",
     "pointwise",
+    "products",
     "reductions",
     "resampling",
     "sliding",

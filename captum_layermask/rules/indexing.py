@@ -10,8 +10,8 @@ from torch import Tensor
 
 from captum_layermask.errors import MaskLostError, NoRuleError
 from captum_layermask.masking.activation import MaskedMap, MaskedVector
-from captum_layermask.masking.layout import index_parts, is_number, positions
-from captum_layermask.masking.mask import Mask
+from captum_layermask.masking.layout import index_parts, is_number, letters, paired, positions
+from captum_layermask.masking.mask import Mask, Phase
 from captum_layermask.masking.registry import give_rule, rule_for
 from captum_layermask.masking.signatures import Function, argument
 from captum_layermask.masking.windows import Window
@@ -52,7 +52,7 @@ def without_positions(x: MaskedMap, y: MaskedMap) -> Taken:
     if positions(y.axes) or not positions(x.axes) or y.raw.dim() >= x.raw.dim():
         return y
     vector = y.pooled(y.zeroed())
-    if not y.mask.full:
+    if not y.full:
         x.copies(vector)
     return vector
 
@@ -68,6 +68,10 @@ def take(x: MaskedMap, dim: int, part: Any) -> MaskedMap:
     if dim >= x.raw.dim():
         raise IndexError(f"too many indices for a tensor of dimension {x.raw.dim()}")
     axis = x.axes[dim]
+    if paired([axis]):
+        return take(x.of_keys(), dim, part).of_keys()
+    if is_number(part) and {*letters(axis)} == {"C", "N"} and len(x.mask.visible) == 1:
+        axis = "C"  # the one image is left out
     if axis not in ("N", "n", "C", "H", "W", "h", "w"):
         x, axis = listed(x, dim), "H"
     index = (slice(None),) * dim + (part,)
@@ -80,7 +84,11 @@ def take(x: MaskedMap, dim: int, part: Any) -> MaskedMap:
     if axis == "N" and is_number(part):
         axes = tuple("N" if a == "n" else a for a in axes)
     raw = x.raw[index]
-    return MaskedMap(raw, cut(x, axis, part, x.raw.shape[dim]), axes, x.run)
+    if axis == "H" and isinstance(part, slice):
+        grid = x.mask.part_of_list(range(x.raw.shape[dim])[part])
+        if grid is not None:
+            return x.like(raw, grid, (*x.axes[:dim], "HW", *x.axes[dim + 1 :]))
+    return x.like(raw, cut(x, axis, part, x.raw.shape[dim]), axes)
 
 
 def cut(x: MaskedMap, axis: str, part: Any, length: int) -> Mask:
@@ -134,11 +142,24 @@ def stepped(mask: Mask, axis: str, cells: range) -> Mask:
         return run
     whole = mask.moved(lambda c: c[(slice(None),) * dim + (slice(start, cells.stop),)])
     taken = whole.moved(lambda c: c[(slice(None),) * dim + (slice(None, None, step),)])
+    phase = _phase(mask, axis, start, step) if len(cells) * step == mask.size[dim - 2] else None
     if mask.anchor is mask.visible:
+        taken.phase = phase
         return taken
     window = Window((1, 1), (step, 1) if axis == "H" else (1, step))
     anchor = window.owns_any(whole.anchor) & taken.visible
-    return Mask(taken.visible, anchor, taken.frame, full=mask.full, shares=taken.shares, images=taken.images)
+    options: Any = {"full": mask.full, "shares": taken.shares, "images": taken.images, "phase": phase}
+    return Mask(taken.visible, anchor, taken.frame, **options)
+
+
+def _phase(mask: Mask, axis: str, start: int, step: int) -> Phase | None:
+    """What ``start::step`` along rows or columns takes of a whole map; None where steps are left over."""
+    if start >= step or mask.size["HW".index(axis)] % step:
+        return None
+    whole, firsts, steps = mask.phase or (mask, (0, 0), (1, 1))
+    if axis == "H":
+        return (whole, (start, firsts[1]), (step, steps[1])) if steps[0] == 1 else None
+    return (whole, (firsts[0], start), (steps[0], step)) if steps[1] == 1 else None
 
 
 @rule_for("unbind", "iter")
@@ -211,6 +232,11 @@ def setitem(x: Any, index: Any, value: Any) -> MaskedMap:
         x.raw[index.raw] = value
         return x.like(x.raw, meeting([x, index], x.raw.shape)[0])
     part = _indexed(x, index)
+    if isinstance(value, MaskedMap) and (part.mask, part.keys) == (value.mask, value.keys):
+        x.raw[index] = value.raw
+        return x.like(x.raw)
+    if x.keys is not None:
+        raise NoRuleError(f"writing to some of the pairs of positions of axes {x.named} has no rule.")
     if part.raw.numel() == 0:
         mask = x.mask
     elif part.mask is x.mask:

@@ -12,7 +12,7 @@ from captum_layermask.masking.activation import MaskedMap
 from captum_layermask.masking.registry import give_rule, rule_for
 from captum_layermask.masking.signatures import Function, argument
 from captum_layermask.rules import sliding
-from captum_layermask.rules.channels import TOKENS
+from captum_layermask.rules.channels import LEARNED
 from captum_layermask.rules.reductions import amax, mean
 from captum_layermask.rules.sliding import need_values_only, unbatch
 
@@ -57,7 +57,9 @@ def conv1d(x: MaskedMap, weight: Tensor, bias: Tensor | None = None, *args: Any,
         return across(x, sliding.conv2d, weight=plane, bias=bias, **options)
     raw = F.conv1d(x.raw, weight, bias, **options)
     if x.axes[-2] != "C" or weight.shape[-1] > 1 or raw.shape[-1] != x.raw.shape[-1]:
-        raise NoRuleError(f"conv1d along or across the positions of axes {x.named}: {TOKENS}")
+        raise NoRuleError(
+            f"this is a conv1d whose channels are positions (axes {x.named}), or along them: {LEARNED}"
+        )
     return x.like(raw)
 
 

@@ -11,12 +11,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from captum_layermask.errors import InputError, NoRuleError
-from captum_layermask.masking.activation import MaskedMap
+from captum_layermask.masking.activation import MaskedMap, MaskedVector
+from captum_layermask.masking.carrier import Carrier
 from captum_layermask.masking.mask import Mask
 from captum_layermask.masking.registry import give_rule, rule_for
 from captum_layermask.masking.signatures import Function, argument
 from captum_layermask.rules.pointwise import meeting
-from captum_layermask.rules.views import counts_images, image, listed, without_images
+from captum_layermask.rules.views import counts_images, image, listed, offsets_as_channels, without_images
 
 
 @rule_for("pad")
@@ -30,13 +31,23 @@ def pad(x: MaskedMap, pad: Sequence[int], mode: str = "constant", value: float |
         if axis in sides:
             sides[axis] = before_after
         elif axis != "C" and any(before_after):
-            raise NoRuleError(f"padding along axis {axis} of a map with axes {x.named} has no rule.")
+            if mode != "constant" or sum(map(bool, pad)) > sum(map(bool, before_after)):
+                raise NoRuleError(f"padding along axis {axis} of a map with axes {x.named} has no rule.")
+            return _lengthened(x, raw, x.raw.dim() - 1 - index, before_after)
     edges = (*sides["W"], *sides["H"])
     if not any(edges):
         return x.like(raw)
     if mode == "constant":
         return x.like(raw, x.mask.framed(edges))
     return x.like(raw, x.mask.moved(lambda cells: F.pad(cells.double(), edges, mode).to(cells.dtype)))
+
+
+def _lengthened(x: MaskedMap, raw: Tensor, dim: int, before_after: Sequence[int]) -> MaskedMap:
+    """A list of cells with constants before and after them."""
+    x = listed(x, dim)
+    before, after = (_plain(x, None, length, "H") for length in before_after)
+    masks = [mask for mask in (before, x.mask, after) if mask.size[0]]
+    return x.like(raw, Mask.joined(masks, 2))
 
 
 @rule_for("cat", "concat", "concatenate")
@@ -46,10 +57,16 @@ def cat(tensors: Sequence[Any], dim: int = 0) -> MaskedMap:
     Along channels the masks meet as for a sum (S6), or unite where the forward was told to. Along images,
     rows, columns or flattened positions the masks are joined, and a plain tensor is frame.
     """
-    tensors = [t for t in tensors if isinstance(t, MaskedMap) or t.shape != (0,)]
+    tensors = [t for t in tensors if isinstance(t, Carrier) or t.shape != (0,)]
+    dim %= next(t for t in tensors if isinstance(t, MaskedMap)).raw.dim()
+    some = [t for t in tensors if _values(t).shape[dim] > 0]
+    if len(some) == 1 and isinstance(some[0], MaskedMap):
+        return some[0].like(some[0].raw.clone())
     maps = [t for t in tensors if isinstance(t, MaskedMap)]
-    dim %= maps[0].raw.dim()
-    raw = torch.cat([t.raw if isinstance(t, MaskedMap) else t for t in tensors], dim)
+    block = _block(maps, dim) if len(maps) == len(tensors) else None
+    if block is not None:
+        return block
+    raw = torch.cat(list(map(_values, tensors)), dim)
     words = {m.axes[dim] for m in maps if m.axes[dim] != "C" or m.raw.shape[dim] > 1 or len(maps) == 1}
     if (
         dim == 0
@@ -68,15 +85,39 @@ def cat(tensors: Sequence[Any], dim: int = 0) -> MaskedMap:
     if axis in "NHW":
         x = next(m for m in maps if m.axes[dim] == axis)
         _require_alike(x, maps, dim)
-        masks = [t.mask if isinstance(t, MaskedMap) else _plain(x, t.shape[dim], axis) for t in tensors]
+        masks = [
+            t.mask if isinstance(t, MaskedMap) else _plain(x, t, _values(t).shape[dim], axis) for t in tensors
+        ]
         return MaskedMap(raw, Mask.joined(masks, "NCHW".index(axis)), x.axes, x.run)
     x = maps[0]
     masks = list(dict.fromkeys(m.mask for m in maps))
     if x.run.concat == "union" and len(masks) > 1:
-        raws = [t.zeroed() if isinstance(t, MaskedMap) else t for t in tensors]
+        raws = [t.plain() if isinstance(t, Carrier) else t for t in tensors]
         return x.like(torch.cat(raws, dim), functools.reduce(Mask.unite, masks))
     _, axes = meeting([m.like(m.raw.narrow(dim, 0, 1)) for m in maps], maps[0].raw.narrow(dim, 0, 1).shape)
     return x.like(raw, functools.reduce(Mask.meet, masks), (*axes[:dim], "C", *axes[dim + 1 :]))
+
+
+def _values(tensor: Any) -> Tensor:
+    return tensor.raw if isinstance(tensor, Carrier) else tensor
+
+
+def _block(maps: Sequence[MaskedMap], dim: int) -> MaskedMap | None:
+    """The cells of a map, taken apart by steps and joined as channels: space to depth (S8); else None."""
+    phases = [m.mask.phase for m in maps]
+    if None in phases or maps[0].axes[dim] != "C" or len({m.axes for m in maps}) > 1:
+        return None
+    wholes, firsts, steps = zip(*phases, strict=True)
+    rows, columns = steps[0]
+    order = sorted(range(len(maps)), key=lambda i: firsts[i])
+    cells = [(row, column) for row in range(rows) for column in range(columns)]
+    if len({*map(id, wholes)}) > 1 or len({*steps}) > 1 or [firsts[i] for i in order] != cells:
+        return None
+    raw = torch.stack([maps[i].raw for i in order]).unflatten(0, (rows, columns))
+    axes = ("h", "w", *maps[0].axes)
+    block = offsets_as_channels(MaskedMap(raw, wholes[0], axes, maps[0].run))
+    parts = block.raw.flatten(0, 1).unbind()
+    return block.like(torch.cat([parts[cells.index(first)] for first in firsts], dim), axes=maps[0].axes)
 
 
 def _require_alike(x: MaskedMap, maps: Sequence[MaskedMap], dim: int) -> None:
@@ -87,13 +128,20 @@ def _require_alike(x: MaskedMap, maps: Sequence[MaskedMap], dim: int) -> None:
             raise InputError(f"maps with different axes were joined: {x.named}, {m.named}.")
 
 
-def _plain(x: MaskedMap, length: int, axis: str) -> Mask:
-    """The mask of a plain tensor of some images, rows or columns beside a map: constants are frame."""
+def _plain(x: MaskedMap, tensor: Any, length: int, axis: str) -> Mask:
+    """The mask of some images, rows or columns beside a map that are none: constants are frame.
+
+    So is what no longer has positions; it is visible too in images of which it has seen any.
+    """
     shape = list(x.mask.visible.shape)
     shape["NCHW".index(axis)] = length
     cells = torch.zeros(shape, dtype=torch.bool, device=x.raw.device)
     frame = torch.ones(1, 1, *shape[2:], dtype=torch.bool)
     images = (0,) * length if axis == "N" else x.mask.images
+    if isinstance(tensor, MaskedVector) and axis != "N":
+        for source in tensor.sources:
+            if len(source.visible) == len(cells):
+                cells = cells | source.visible.flatten(1).any(1)[:, None, None, None]
     return Mask(cells, frame=frame, full=True, images=images)
 
 
@@ -104,11 +152,11 @@ def stacking(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) 
     """
     tensors, dim = args[0], argument(function, args, kwargs, "dim", 0)
     maps = [t for t in tensors if isinstance(t, MaskedMap)]
-    raw = torch.stack([t.raw if isinstance(t, MaskedMap) else t for t in tensors], dim)
+    raw = torch.stack(list(map(_values, tensors)), dim)
     dim %= raw.dim()
     axis = _left_out(maps, dim)
     if axis is not None:
-        masks = [t.mask if isinstance(t, MaskedMap) else _plain(maps[0], 1, axis) for t in tensors]
+        masks = [t.mask if isinstance(t, MaskedMap) else _plain(maps[0], t, 1, axis) for t in tensors]
         axes = (*maps[0].axes[:dim], axis, *maps[0].axes[dim:])
         axes = ("N", *without_images(axes[1:])) if axis == "N" else axes
         return MaskedMap(raw, Mask.joined(masks, "NCHW".index(axis)), axes, maps[0].run)

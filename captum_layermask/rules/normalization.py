@@ -13,7 +13,7 @@ from captum_layermask.errors import NoRuleError, TrainingModeError
 from captum_layermask.masking.activation import MaskedMap
 from captum_layermask.masking.compiling import tracing
 from captum_layermask.masking.registry import rule_for
-from captum_layermask.rules.reductions import joins_positions, moments
+from captum_layermask.rules.reductions import moments
 
 
 @rule_for(F.batch_norm)
@@ -69,7 +69,7 @@ def group_norm(
     cudnn_enabled: bool = True,
 ) -> MaskedMap:
     """Statistics of each group of channels over the cells that are not missing (S8)."""
-    if x.mask.full:
+    if x.full:
         return x.like(F.group_norm(x.raw, num_groups, weight, bias, eps))
     if x.axes[1] != "C":
         raise NoRuleError(f"group normalisation takes axis {x.axes[1]} of axes {x.named} for channels.")
@@ -106,7 +106,7 @@ def instance_norm(
     eps: float = 1e-5,
 ) -> MaskedMap:
     """Statistics of each channel over the cells that are not missing (S8)."""
-    if x.mask.full or not use_input_stats:
+    if x.full or not use_input_stats:
         stats: Any = (running_mean, running_var, weight, bias, use_input_stats, momentum, eps)
         return x.like(F.instance_norm(x.raw, *stats))
     normal = standardised(x, range(2, x.raw.dim()), eps)
@@ -124,7 +124,7 @@ def layer_norm(
 ) -> MaskedMap:
     """Over channels alone a per-pixel operation; over space, of the cells that are not missing (S8)."""
     dims = range(x.raw.dim() - len(normalized_shape), x.raw.dim())
-    if x.mask.full or not joins_positions(x, dims):
+    if x.counted(dims) is None:
         return x.like(F.layer_norm(x.raw, normalized_shape, weight, bias, eps))
     return x.like(scaled(standardised(x, dims, eps), weight, bias, tuple(normalized_shape)))
 

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_layermask.errors import InputError, MaskLostError
+from captum_layermask.errors import InputError, MaskLostError, NoRuleError
 from captum_layermask.masking.activation import MaskedMap
-from captum_layermask.masking.layout import NCHW, Axes
+from captum_layermask.masking.layout import NCHW, Axes, paired
 from captum_layermask.masking.mask import Mask
 from captum_layermask.masking.registry import give_rule, rule_for
 from captum_layermask.masking.signatures import Function, argument
@@ -58,7 +58,7 @@ def pointwise(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any])
     if len(maps) == 1 and raw.shape == target.raw.shape:
         return target.like(raw)
     mask, axes = meeting(maps, raw.shape)
-    return target.like(raw, mask, axes)
+    return target.like(raw, mask, axes, meeting_keys(maps))
 
 
 def singular(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> MaskedMap:
@@ -70,9 +70,10 @@ def singular(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) 
     args, kwargs = replaced((args, kwargs), MaskedMap, lambda m: m.raw)
     shape = torch.broadcast_shapes(*(t.shape for t in instances((args, kwargs), Tensor)))
     mask, axes = meeting(maps, shape)
-    present = maps[0].like(maps[0].raw.expand(shape), mask, axes).over(mask.present)
+    keys = meeting_keys(maps)
+    present = maps[0].like(maps[0].raw.expand(shape), mask, axes, keys).present
     args, kwargs = replaced((args, kwargs), Tensor, lambda t: torch.where(present, t, 0))
-    return maps[0].like(torch.where(present, function(*args, **kwargs), 0), mask, axes)
+    return maps[0].like(torch.where(present, function(*args, **kwargs), 0), mask, axes, keys)
 
 
 def drawing(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> MaskedMap:
@@ -83,7 +84,7 @@ def drawing(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -
     if not argument(function, args, kwargs, "training", argument(function, args, kwargs, "train", True)):
         return pointwise(function, args, kwargs)
     x, *rest = args
-    values = x.raw if x.mask.full or x.axes != NCHW else x.raw.contiguous()
+    values = x.raw if x.full or x.axes != NCHW else x.raw.contiguous()
     result = function(values, *rest, **kwargs)
     if result is not values or values is x.raw:
         return x.like(result)
@@ -100,15 +101,28 @@ def meeting(maps: Sequence[MaskedMap], shape: Sequence[int]) -> tuple[Mask, Axes
     axes, dims = ["C"] * len(shape), len(shape)
     for m in maps:
         for dim, (axis, length) in enumerate(zip(m.axes, m.raw.shape, strict=True), dims - m.raw.dim()):
-            if axis == "C" and (length == 1 or axes[dim] == "C"):
+            if axis == "C" and (length == 1 or axes[dim] == "C" or paired([axes[dim]])):
                 continue
-            if axes[dim] in ("C", axis) and (axes[dim] == axis or _only_ones(maps, dim - dims, axes[dim])):
+            alike = axes[dim] == axis or paired([axis]) or _only_ones(maps, dim - dims, axes[dim])
+            if axes[dim] in ("C", axis) and alike:
                 axes[dim] = axis
             elif length > 1:
                 raise InputError(
                     f"maps with different axes were combined: {', '.join({m.named for m in maps})}."
                 )
+    counted = [axis for axis in axes if axis != "C"]
+    if len(set(counted)) < len(counted):
+        raise NoRuleError(
+            f"this pairs positions with positions (axes {' '.join(axes)}) otherwise than by the product of "
+            "queries and keys, which has a rule."
+        )
     return stretched(functools.reduce(Mask.meet, masks), tuple(axes), shape), tuple(axes)
+
+
+def meeting_keys(maps: Sequence[MaskedMap]) -> Mask | None:
+    """Which keys there are where pairs of positions and keys meet."""
+    keys = dict.fromkeys(m.keys for m in maps if m.keys is not None)
+    return functools.reduce(Mask.meet, keys) if keys else None
 
 
 def _only_ones(maps: Sequence[MaskedMap], dim: int, axis: str) -> bool:

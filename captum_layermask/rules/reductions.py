@@ -11,7 +11,7 @@ from torch import Tensor
 
 from captum_layermask.errors import NoRuleError
 from captum_layermask.masking.activation import MaskedMap, MaskedVector
-from captum_layermask.masking.layout import letters, positions
+from captum_layermask.masking.layout import KEYS, letters, paired, positions
 from captum_layermask.masking.registry import give_rule, rule_for
 from captum_layermask.masking.signatures import Function, argument
 from captum_layermask.rules.pointwise import pointwise
@@ -37,12 +37,15 @@ def joins_positions(x: MaskedMap, dims: Sequence[int]) -> bool:
 def without(x: MaskedMap, dims: Sequence[int], keepdim: bool, raw: Tensor, averaged: bool = False) -> Reduced:
     """The reduction ``raw`` of a map over ``dims``: a map of the positions that are left, if any are."""
     left = [axis for dim, axis in enumerate(x.axes) if dim not in dims]
-    if not positions(left):
+    here = positions(x.axes)
+    if x.keys is not None and not positions(left) and paired(left):
+        return without(x.of_keys(), dims, keepdim, raw, averaged)
+    if not positions(left) or (here >= set("HWhw") and positions(left) <= set("hw")):
         return x.pooled(raw)
     axes = tuple(left)
     if keepdim:
         axes = tuple("C" if d in dims else a for d, a in enumerate(x.axes))
-    gone = set("".join(letters(x.axes[dim]) for dim in dims)) - {"C"}
+    gone = set("".join(letters(x.axes[dim]) for dim in dims)) - {"C"} - KEYS
     mask = x.mask
     for axis in "HW":
         if axis in gone and axis.lower() not in "".join(left):
@@ -70,9 +73,17 @@ def exact(dtype: torch.dtype) -> torch.dtype:
     return torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
 
 
-def inside(x: MaskedMap, dims: Sequence[int]) -> int:
-    """How many cells without a position a reduction over these dimensions joins at every position."""
-    return math.prod([x.raw.shape[d] for d in dims if x.axes[d] == "C"])
+def number(there: Tensor, x: MaskedMap, dims: Sequence[int], keepdim: bool) -> Tensor:
+    """How many cells a reduction over these dimensions counts, or the sum of their weights.
+
+    Args:
+        there: their weights, laid out so that they broadcast against the values.
+        x: the map that is reduced.
+        dims: its dimensions that go.
+        keepdim: whether they stay, with one cell.
+    """
+    alike = math.prod([x.raw.shape[d] for d in dims if there.shape[d] == 1])
+    return there.sum(tuple(dims), keepdim) * alike
 
 
 @rule_for("mean")
@@ -82,15 +93,17 @@ def mean(
     """Mean over the cells that are not missing; 0 where all are (S7)."""
     dims = dimensions(x, dim)
     x = windows(x, dims)
-    if not joins_positions(x, dims) or (x.mask.full and x.mask.shares is None):
+    present, kind = x.counted(dims), exact(dtype or x.raw.dtype)
+    shares = x.mask.shares if joins_positions(x, dims) else None
+    if present is None and shares is None:
         return without(x, dims, keepdim, x.raw.mean(dims, keepdim, dtype=dtype), averaged=True)
-    values, kind = x.zeroed(), exact(dtype or x.raw.dtype)
-    weight = x.over(x.mask.present).to(kind)
-    if x.mask.shares is not None:
-        weight = weight * x.over(x.mask.shares).to(kind)
+    present = x.present if present is None else present
+    values, weight = torch.where(present, x.raw, 0), present.to(kind)
+    if shares is not None:
+        weight = weight * x.over(shares).to(kind)
         values = values * weight
     total = values.sum(dims, keepdim, dtype=kind)
-    there = weight.sum(dims, keepdim) * inside(x, dims)
+    there = number(weight, x, dims, keepdim)
     raw = (total / torch.where(there > 0, there, 1)).to(dtype or x.raw.dtype)
     return without(x, dims, keepdim, raw, averaged=True)
 
@@ -166,13 +179,11 @@ def moments(
     x: MaskedMap, dims: Sequence[int], correction: float, keepdim: bool = True
 ) -> tuple[Tensor, Tensor]:
     """Variance and mean over the cells that are not missing, in ``exact`` numbers; 0 where all are."""
-    if not joins_positions(x, dims) or x.mask.full:
-        return torch.var_mean(
-            x.raw.to(exact(x.raw.dtype)), tuple(dims), correction=correction, keepdim=keepdim
-        )
-    dims, present = tuple(dims), x.over(x.mask.present)
-    values = x.zeroed().to(exact(x.raw.dtype))
-    there = present.sum(dims, keepdim=True).to(values.dtype) * inside(x, dims)
+    dims, present = tuple(dims), x.counted(dims)
+    if present is None:
+        return torch.var_mean(x.raw.to(exact(x.raw.dtype)), dims, correction=correction, keepdim=keepdim)
+    values = torch.where(present, x.raw, 0).to(exact(x.raw.dtype))
+    there = number(present, x, dims, keepdim=True).to(values.dtype)
     average = values.sum(dims, keepdim=True) / there.clamp(min=1)
     squares = torch.where(present, values - average, 0).square().sum(dims, keepdim=True)
     variance = squares / torch.where(there > correction, there - correction, 1)
@@ -207,9 +218,9 @@ def weightless(
         dims = dimensions(x, argument(function, args, kwargs, "dim"))
         keepdim = argument(function, args, kwargs, "keepdim", False)
         x = windows(x, dims)
-        if not joins_positions(x, dims) or x.mask.full:
+        present = x.counted(dims)
+        if present is None:
             return without(x, dims, keepdim, function(x.raw, *args[1:], **kwargs))
-        present = x.over(x.mask.present)
         raw = function(torch.where(present, x.raw, neutral(x.raw.dtype)), *args[1:], **kwargs)
         if empty:
             raw = torch.where(present.any(dims, keepdim), raw, 0)
@@ -248,17 +259,17 @@ def extreme(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -
     values = reduction(alone, (x, second, keepdim), {})
     if second is None:
         return values
-    best = function(weighed(x, low), second, keepdim)
+    best = function(weighed(x, low, [second]), second, keepdim)
     return type(best)([values, like(values, best.indices)])
 
 
 give_rule(extreme, "max", "min")
 
 
-def weighed(x: MaskedMap, low: bool) -> Tensor:
-    """The values, with the lowest or the highest number in missing cells."""
-    neutral = (lowest_of if low else highest_of)(x.raw.dtype)
-    return x.raw if x.mask.full else torch.where(x.over(x.mask.present), x.raw, neutral)
+def weighed(x: MaskedMap, low: bool, dims: Sequence[int]) -> Tensor:
+    """The values, with the lowest or the highest number in cells that a reduction does not count."""
+    neutral, there = (lowest_of if low else highest_of)(x.raw.dtype), x.counted(dims)
+    return x.raw if there is None else torch.where(there, x.raw, neutral)
 
 
 def where_extreme(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Reduced:
@@ -266,8 +277,9 @@ def where_extreme(function: Function, args: tuple[Any, ...], kwargs: dict[str, A
     x: MaskedMap = args[0]
     dim = argument(function, args, kwargs, "dim")
     keepdim = argument(function, args, kwargs, "keepdim", False)
-    raw = function(weighed(x, function.__name__ == "argmax"), *args[1:], **kwargs)
-    return without(x, dimensions(x, dim), keepdim, raw)
+    dims = dimensions(x, dim)
+    raw = function(weighed(x, function.__name__ == "argmax", dims), *args[1:], **kwargs)
+    return without(x, dims, keepdim, raw)
 
 
 give_rule(where_extreme, "argmax", "argmin")
@@ -279,7 +291,7 @@ def topk(x: MaskedMap, k: int, dim: int = -1, largest: bool = True, sorted: bool
     if not joins_positions(x, (dim,)):
         per_pixel: Any = torch.topk(x.raw, k, dim, largest, sorted)
         return type(per_pixel)([x.like(part) for part in per_pixel])
-    best: Any = torch.topk(weighed(x, largest), k, dim, largest, sorted)
+    best: Any = torch.topk(weighed(x, largest, [dim]), k, dim, largest, sorted)
     left = [axis for d, axis in enumerate(x.axes) if d != dim % x.raw.dim()]
     if positions(left):
         raise NoRuleError(f"topk along some of the positions of axes {x.named} has no rule.")

@@ -14,7 +14,7 @@ from torch import Tensor
 from captum_layermask.errors import NoRuleError
 from captum_layermask.masking.activation import MaskedMap, MaskedVector
 from captum_layermask.masking.boundary import neighbor
-from captum_layermask.masking.layout import NCHW, Axes, spelled
+from captum_layermask.masking.layout import NCHW, Axes, letters, spelled
 from captum_layermask.masking.registry import rule_for
 from captum_layermask.masking.signatures import Function
 from captum_layermask.masking.windows import Geometry, Spans, Window
@@ -65,10 +65,12 @@ def slide(
     x.run.padded = rounds > 0 and not x.mask.full
     if x.raw.dtype in (torch.float16, torch.bfloat16):
         # PyTorch's kernels for half precision let NaN reach a neighbouring cell of a channels-last map.
-        x = MaskedMap(x.zeroed(), x.mask, x.axes, x.run)
+        x = x.like(x.zeroed().view_as(x.raw))
     if x.axes == NCHW:
         raw = x.run.padding(op, x.raw, x.mask, window, rounds, linear)
         return x.like(raw, x.after(window), axes)
+    if window.is_identity and axes == NCHW and letters(x.axes[1]) == "C":
+        return x.like(op(x.raw))
     if axes != NCHW or x.run.padding is not neighbor:
         raise NoRuleError(where_not(x))
     return _slide_elsewhere(x, window, op, rounds, apart)
@@ -213,11 +215,11 @@ def max_pool2d(
         values = amax(x, (2, 3), keepdim=True)
         if not return_indices:
             return values
-        return values, x.pooled(F.max_pool2d(weighed(x, True), *arguments, return_indices=True)[1])
+        return values, x.pooled(F.max_pool2d(weighed(x, True, (2, 3)), *arguments, return_indices=True)[1])
     if not return_indices:
         return slide(x, window, lambda v: torch.max_pool2d(v, *arguments), linear=False)
     values = slide(x, window, lambda v: torch.max_pool2d(v, *arguments), linear=False)
-    return values, values.like(F.max_pool2d(weighed(x, True), *arguments, return_indices=True)[1])
+    return values, values.like(F.max_pool2d(weighed(x, True, (2, 3)), *arguments, return_indices=True)[1])
 
 
 @rule_for("avg_pool2d")

@@ -17,6 +17,7 @@ from captum_layermask.masking.layout import (
     Axes,
     Dimension,
     letters,
+    paired,
     positions,
     regrouped,
     spelled,
@@ -36,12 +37,13 @@ def permuting(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any])
     x: MaskedMap = args[0]
     probe = torch.empty(tuple(range(2, 2 + x.raw.dim())), device="meta")
     order = [size - 2 for size in function(probe, *args[1:], **kwargs).shape]
-    axes, mask = tuple(x.axes[dim] for dim in order), x.mask
+    axes, mask, keys = tuple(x.axes[dim] for dim in order), x.mask, x.keys
     joined = "".join(axes)
     if "W" in joined.partition("H")[0] and "H" in joined:
-        swap = str.maketrans("HWhw", "WHwh")
+        swap = str.maketrans("HWhwYXyx", "WHwhXYxy")
         axes, mask = tuple(axis.translate(swap) for axis in axes), transposed(mask)
-    return x.like(function(x.raw, *args[1:], **kwargs), mask, axes)
+        keys = None if keys is None else transposed(keys)
+    return x.like(function(x.raw, *args[1:], **kwargs), mask, axes, keys)
 
 
 give_rule(permuting, "permute", "transpose", "swapaxes", "swapdims", "movedim", "moveaxis", "t", "adjoint")
@@ -246,21 +248,24 @@ def listed(x: MaskedMap, dim: int) -> MaskedMap:
         NoRuleError: there are positions, or images, in several dimensions.
     """
     dim %= x.raw.dim()
-    dimension = x.dimensions[dim]
-    elsewhere = {letter for d in x.dimensions if d is not dimension for letter, size in d if size > 1}
+    dimensions = x.dimensions
+    dimension, others = dimensions[dim], dimensions[:dim] + dimensions[dim + 1 :]
+    elsewhere = {letter for d in others for letter, size in d if size > 1}
     if {"N", "n"} & {letter for letter, size in dimension if size > 1} or elsewhere & POSITIONS:
         raise NoRuleError(f"cutting or joining dimension {dim} of a map with axes {x.named} has no rule.")
     if letters(x.axes[dim]) == "H" and x.mask.size[1] == 1:
         return x
+    axes = [axis if axis in ("N", "n") or paired([axis]) else "C" for axis in x.axes]
+    axes[dim] = "H"
+    if x.axes[dim] == "HW":
+        return MaskedMap(x.raw, x.mask.memoize("listed", x.mask.listed), tuple(axes), x.run, x.keys)
 
     def line(cells: Tensor) -> Tensor:
         spread = x.over(cells).movedim(dim, 0)
         spread = spread.reshape(len(spread), -1).expand(x.raw.shape[dim], -1)
         return spread.T.reshape(-1, 1, x.raw.shape[dim], 1)
 
-    axes = [axis if axis in ("N", "n") else "C" for axis in x.axes]
-    axes[dim] = "H"
-    return MaskedMap(x.raw, x.mask.moved(line), tuple(axes), x.run)
+    return MaskedMap(x.raw, x.mask.moved(line), tuple(axes), x.run, x.keys)
 
 
 def unsqueezing(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> MaskedMap:

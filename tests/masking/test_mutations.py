@@ -11,9 +11,10 @@ from torch import nn
 
 from captum_layermask import LayerMaskedForward
 from captum_layermask.masking.activation import MaskedMap, MaskedVector
+from captum_layermask.masking.mask import Mask
 from captum_layermask.masking.propagation import PROPAGATIONS
 from captum_layermask.masking.registry import RULES
-from captum_layermask.masking.trees import replaced
+from captum_layermask.masking.trees import instances, replaced
 
 pytestmark = pytest.mark.filterwarnings("ignore::captum_layermask.VanishedWarning")
 
@@ -37,8 +38,43 @@ class Branches(nn.Module):
         return self.head(torch.cat([y.mean((2, 3)), y.amax((2, 3))], 1))
 
 
+class Attention(nn.Module):
+    """Patches, a class token, attention by a product and by the fused function, and a normalised sum."""
+
+    def __init__(self):
+        super().__init__()
+        self.patches, self.token = nn.Conv2d(3, 8, 8, 8), nn.Parameter(torch.zeros(1, 1, 8))
+        self.qkv, self.head = nn.ModuleList([nn.Linear(8, 24) for _ in range(2)]), nn.Linear(8, 5)
+
+    def forward(self, x):
+        t = self.patches(x).flatten(2).transpose(1, 2)
+        t = torch.cat([self.token.expand(len(t), -1, -1), t], 1)
+        q, k, v = self.qkv[0](t).chunk(3, -1)
+        t = t + (q @ k.transpose(-2, -1)).softmax(-1) @ v
+        t = t + nn.functional.scaled_dot_product_attention(*self.qkv[1](t).chunk(3, -1))
+        return self.head(t[:, 0] + t[:, 1:].mean(1))
+
+
+def attention_by_dropping(model, image, visible):
+    """Its outputs for the visible patches alone, one image at a time."""
+    rows = []
+    for one, seen in zip(image, visible, strict=True):
+        t = model.patches(one[None]).flatten(2).transpose(1, 2)
+        t = torch.cat([model.token, t[:, seen[::8, ::8].flatten()]], 1)
+        for qkv in model.qkv:
+            t = t + nn.functional.scaled_dot_product_attention(
+                *qkv(t).chunk(3, -1), scale=WHOLE[qkv is model.qkv[0]]
+            )
+        rows.append(model.head(t[:, 0] + t[:, 1:].mean(1)))
+    return torch.cat(rows)
+
+
+WHOLE = {True: 1.0, False: None}
+
+
 def networks():
     return {
+        "attention": redraw(Attention()).double(),
         "resnet18": redraw(torchvision.models.resnet18(num_classes=5)).double(),
         "vgg": redraw(SmallVGG()).double(),
         "flat": redraw(nn.Sequential(nn.Conv2d(3, 2, 3), nn.Flatten(), nn.Linear(1800, 5))).double(),
@@ -60,11 +96,21 @@ def suite_fails():
                 forward._observed(image, (), torch.zeros(SIZE, SIZE), sees_nothing)
             except AssertionError:
                 return True
+            if name == "attention":
+                if not relative(masked, attention_by_dropping(model, image, VISIBLE)) <= 1e-9:
+                    return True
+                continue
             if propagation != "paper" or name == "branches":
                 continue
             if not relative(masked, transcription.run(model, image, VISIBLE)) <= 1e-9:
                 return True
     return False
+
+
+def forgotten(honest, raw):
+    if isinstance(honest, MaskedVector):
+        return MaskedVector(raw, honest.sources, honest.run)
+    return honest.like(raw)
 
 
 def forgetful(rule):
@@ -74,9 +120,9 @@ def forgetful(rule):
         plain = replaced((args, kwargs), MaskedMap, lambda m: m.raw.clone())
         raw = function(*plain[0], **plain[1])
         honest = rule(function, args, kwargs)
-        if isinstance(honest, MaskedVector):
-            return MaskedVector(raw, honest.sources, honest.run)
-        return MaskedMap(raw, honest.mask, honest.axes, honest.run)
+        if isinstance(honest, tuple):
+            return tuple(itertools.starmap(forgotten, zip(honest, raw, strict=True)))
+        return forgotten(honest, raw)
 
     return run
 
@@ -86,8 +132,8 @@ def maskless(rule):
 
     def run(function, args, kwargs):
         honest = rule(function, args, kwargs)
-        if isinstance(honest, MaskedMap):
-            honest.mask = type(honest.mask)(torch.ones_like(honest.mask.visible), full=True)
+        for made in instances(honest, MaskedMap):
+            made.mask = type(made.mask)(torch.ones_like(made.mask.visible), full=True)
         return honest
 
     return run
@@ -98,7 +144,8 @@ def test_the_suite_passes_as_it_is():
 
 
 READS_OTHER_CELLS = [
-    "conv2d", "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "mean", "reduction", "regrouping"
+    "conv2d", "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "mean", "reduction", "regrouping",
+    "softmax", "products", "scaled_dot_product_attention"
 ]  # fmt: skip
 
 
@@ -111,12 +158,32 @@ def test_a_rule_that_reads_missing_cells_is_caught(name, monkeypatch):
     assert suite_fails()
 
 
-@pytest.mark.parametrize("name", ["conv2d", "max_pool2d", "avg_pool2d", "pointwise", "cat", "getitem"])
+DROPS_MASKS = ["conv2d", "max_pool2d", "avg_pool2d", "pointwise", "cat", "getitem", "products"]
+
+
+@pytest.mark.parametrize("name", DROPS_MASKS)
 def test_a_rule_that_drops_its_mask_is_caught(name, monkeypatch):
     for function, rule in list(RULES.items()):
         if rule.__name__ == name:
             monkeypatch.setitem(RULES, function, maskless(rule))
     assert suite_fails()
+
+
+def test_keys_whose_mask_is_forgotten_everywhere_are_caught(monkeypatch):
+    monkeypatch.setattr(MaskedMap, "over_keys", lambda self, cells: torch.ones((), dtype=torch.bool))
+    assert suite_fails()
+
+
+def test_class_tokens_that_are_taken_for_places_of_the_image_are_caught(monkeypatch):
+    joined = Mask.joined
+    monkeypatch.setattr(
+        Mask, "joined", lambda masks, dim: joined([mask_without_frame(m) for m in masks], dim)
+    )
+    assert suite_fails()
+
+
+def mask_without_frame(mask):
+    return Mask(mask.visible, mask.anchor, full=mask.full, images=mask.images, grid=mask.grid)
 
 
 def test_grey_filling_is_caught(monkeypatch):

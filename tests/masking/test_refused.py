@@ -3,7 +3,6 @@
 import pytest
 import torch
 import torch.nn.functional as F
-import torchvision
 from small_models import COLUMNS, ROWS, assert_holds, conv, matrix, run
 from torch import nn
 
@@ -72,65 +71,32 @@ class Tokens(nn.Module):
         return self.blocks(self.patches(x).flatten(2).transpose(1, 2))
 
 
-class Attention(nn.Module):
+class Mixer(nn.Module):
     def __init__(self, kind):
         super().__init__()
         self.kind = kind
-        self.qkv = nn.Linear(8, 24)
-        self.own = nn.MultiheadAttention(8, 2, batch_first=True)
+        self.mix = {
+            "linear": nn.Linear(36, 36),
+            "conv1d": nn.Conv1d(36, 36, 1),
+            "lstm": nn.LSTM(8, 8, batch_first=True),
+        }[kind]
 
     def forward(self, t):
-        n, s, c = t.shape
-        q, k, v = self.qkv(t).chunk(3, -1)
-        if self.kind == "heads":
-            q, k, v = self.qkv(t).reshape(n, s, 3, 2, c // 2).permute(2, 0, 3, 1, 4).unbind(0)
-        if self.kind == "module":
-            return self.own(t, t, t, need_weights=False)[0]
-        if self.kind == "function":
-            return F.scaled_dot_product_attention(q, k, v)
-        if self.kind == "einsum":
-            return torch.einsum("bic,bjc->bij", q, k).softmax(-1)
-        return (q @ k.transpose(-2, -1)).softmax(-1) @ v
+        return self.mix(t.transpose(1, 2)) if self.kind == "linear" else self.mix(t)
 
 
-class Mixer(nn.Module):
-    def __init__(self, convolution):
-        super().__init__()
-        self.mix = nn.Conv1d(36, 36, 1) if convolution else nn.Linear(36, 36)
-        self.convolution = convolution
-
-    def forward(self, t):
-        return self.mix(t) if self.convolution else self.mix(t.transpose(1, 2))
-
-
-TOKEN_BLOCKS = {
-    "nn.MultiheadAttention": (lambda: Attention("module"), "multi_head_attention", "blocks.0.own|blocks.0"),
-    "F.scaled_dot_product_attention": (lambda: Attention("function"), "scaled_dot_product", "blocks.0"),
-    "q @ k": (lambda: Attention("product"), "matmul", "blocks.0"),
-    "heads": (lambda: Attention("heads"), "matmul", "blocks.0"),
-    "einsum": (lambda: Attention("einsum"), "einsum", "blocks.0"),
-    "linear over tokens": (lambda: Mixer(False), "linear", "blocks.0.mix"),
-    "conv1d over tokens": (lambda: Mixer(True), "conv1d", "blocks.0.mix"),
-    "encoder layer": (
-        lambda: nn.TransformerEncoderLayer(8, 2, batch_first=True, dim_feedforward=8),
-        "multi_head_attention",
-        "blocks.0.self_attn",
-    ),
+MIXERS = {
+    "linear": "learned for all of them together, as MLP-mixers do.*until=.*rule_for",
+    "conv1d": "learned for all of them together, as MLP-mixers do.*until=.*rule_for",
+    "lstm": "in an order, one after the other.*until=.*rule_for",
 }
 
 
-@pytest.mark.parametrize("name", TOKEN_BLOCKS)
-def test_attention_and_mixers_are_refused_by_name(name):
-    make, operation, path = TOKEN_BLOCKS[name]
-    forward = LayerMaskedForward(Tokens(make()).eval())
+@pytest.mark.parametrize("name", MIXERS)
+def test_what_mixes_positions_otherwise_than_attention_is_refused_and_says_why(name):
+    forward = LayerMaskedForward(Tokens(Mixer(name)).eval())
     with (
         torch.no_grad(),
-        pytest.raises(NoRuleError, match=f"{operation}.*module '({path})'.*tokens.*rule_for"),
+        pytest.raises(NoRuleError, match=f"{name} in module 'blocks.0.mix'.*{MIXERS[name]}"),
     ):
         forward(torch.randn(2, 3, 24, 24), mask=torch.ones(24, 24))
-
-
-def test_a_vision_transformer_is_refused():
-    vit = torchvision.models.VisionTransformer(24, 4, 1, 2, 8, 16, num_classes=5).eval()
-    with torch.no_grad(), pytest.raises(NoRuleError, match=r"multi_head_attention.*tokens.*rule_for"):
-        LayerMaskedForward(vit)(torch.randn(2, 3, 24, 24))

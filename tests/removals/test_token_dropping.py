@@ -9,45 +9,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import SmallVGG, mask_families, redraw
 from timm.layers import HybridEmbed, resample_abs_pos_embed
-from timm.models import deit, swin_transformer, vision_transformer
+from timm.models import swin_transformer, vision_transformer
 from torch import nn
 from torchvision.models.vision_transformer import ConvStemConfig, VisionTransformer
+from vision_transformers import PATCH, SIZE, TIMM, timm_vit, torchvision_vit
 
 from captum_layermask import MISSING, InputError
 from captum_layermask.removals.token_dropping import TokenDroppedForward
 
-SIZE, PATCH = 32, 8
 IMAGES = torch.randn(4, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(3), dtype=torch.double)
 FAMILIES = mask_families(SIZE)
 VISIBLE = torch.stack([FAMILIES[name] for name in ("patches", "one pixel", "all", "none")])[:, None]
 EMPTY = torch.zeros(SIZE, SIZE)
 
 
-def torchvision_vit(**options):
-    return redraw(VisionTransformer(SIZE, PATCH, 2, 2, 16, 24, num_classes=5, **options)).double()
-
-
-def timm_vit(make=vision_transformer.VisionTransformer, **options):
-    sizes = {"img_size": SIZE, "patch_size": PATCH, "embed_dim": 16, "depth": 2, "num_heads": 2}
-    return redraw(make(**sizes, num_classes=5, **options)).double()
-
-
-TIMM = {
-    "class token": {},
-    "distilled": {"make": deit.VisionTransformerDistilled},
-    "registers": {"reg_tokens": 2, "no_embed_class": True, "init_values": 0.5},
-    "pre-norm": {"pre_norm": True, "qk_norm": True},
-    "no position": {"pos_embed": "none"},
-    "avg": {"global_pool": "avg"},
-    "avg, registers": {"global_pool": "avg", "reg_tokens": 1},
-    "avg, no class token": {"global_pool": "avg", "class_token": False},
-    "avg of all tokens": {"global_pool": "avg", "pool_include_prefix": True},
-    "max": {"global_pool": "max"},
-    "avgmax": {"global_pool": "avgmax"},
-    "attention pool": {"global_pool": "map", "class_token": False},
-    "position-aware pool": {"global_pool": "prr"},
-    "any image size": {"dynamic_img_size": True},
-}
 POOLS_PATCHES = ["avg", "avg, registers", "avg, no class token", "max", "avgmax", "attention pool"]
 MODELS = ["torchvision", *TIMM]
 

@@ -173,7 +173,6 @@ def test_a_head_on_the_means_of_columns_has_a_weight_for_each(name):
         lambda x: F.linear(x, torch.ones(2, 6, dtype=x.dtype)),
         lambda x: x.softmax(0),
         lambda x: F.rms_norm(x, (6,)),
-        lambda x: torch.einsum("nchw,nchv->nchwv", x, x),
         lambda x: torch.einsum("nchw,w->nch", x, torch.ones(6, dtype=x.dtype)),
         lambda x: F.conv3d(x[:, None], torch.ones(1, 1, 1, 3, 3, dtype=x.dtype)),
     ],

@@ -83,15 +83,17 @@ def test_rows_and_columns_that_change_places_do_so_in_the_mask():
     assert torch.equal(turned.mask, straight.mask.mT)
 
 
-def test_blocks_by_indexing_are_the_same_values_without_fills():
+def test_blocks_by_indexing_are_those_of_space_to_depth():
     def by_slices(x):
         return torch.cat([x[:, :, i::2, j::2] for i in range(2) for j in range(2)], 1)
 
-    step = last_step(by_slices)
-    whole = torch.stack([SEEN[:, 0, i::2, j::2] for i in range(2) for j in range(2)]).all(0)
-    assert torch.equal(step.mask[:, 0], whole)
-    expected = torch.cat([X[:, :, i::2, j::2] for i in range(2) for j in range(2)], 1)
-    assert torch.equal(step.output, torch.where(whole[:, None], expected, 0))
+    def by_offsets(x):
+        return F.pixel_unshuffle(x, 2).unflatten(1, (CHANNELS, 4)).transpose(1, 2).flatten(1, 2)
+
+    step, expected = last_step(by_slices), last_step(by_offsets)
+    assert torch.equal(step.mask, expected.mask)
+    assert torch.equal(step.output, expected.output)
+    assert step.mask.any()
 
 
 @pytest.mark.parametrize("function", [lambda x: x.reshape(N, C, W, H), lambda x: x.unfold(3, 3, 1)])
