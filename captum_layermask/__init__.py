@@ -1,4 +1,4 @@
-"""Layer masking as a Captum plugin: remove part of an image from a CNN without filling it in."""
+"""Layer masking as a Captum plugin: remove part of an image from a vision network without filling it in."""
 
 import lazy_loader
 

@@ -43,6 +43,13 @@ from captum_layermask.evaluate.running import run
 from captum_layermask.evaluate.shape.experiment import Shape
 from captum_layermask.explain.coalitions import Coalitions
 from captum_layermask.explain.comparison import compare
+from captum_layermask.explain.estimators.banzhaf import BanzhafEstimator
+from captum_layermask.explain.estimators.games import Together
+from captum_layermask.explain.estimators.leave_one_out import LeaveOneOutEstimator
+from captum_layermask.explain.estimators.lime import LimeEstimator
+from captum_layermask.explain.estimators.rise import RiseEstimator
+from captum_layermask.explain.estimators.shapley import ShapleyEstimator
+from captum_layermask.explain.explanation import explain
 from captum_layermask.explain.segments import grid
 from captum_layermask.integrations.image_classifier import ImageClassifier
 from captum_layermask.integrations.lime import FastLimeImageExplainer
@@ -61,12 +68,12 @@ from captum_layermask.metrics import (
     WordNetSimilarity,
 )
 from captum_layermask.metrics.wordnet import hierarchy
-from captum_layermask.models.preprocessing import Normalize
+from captum_layermask.models.preprocessing import Checked, Normalize, Preprocess, Square
 from captum_layermask.plots.explanation import plot_explanation
 from captum_layermask.removals.colors import Colors
 from captum_layermask.removals.leaking_fills import LeakingFillForward
 from captum_layermask.removals.registry import Setting
-from captum_layermask.testing import check_masking
+from captum_layermask.testing import check_masking, check_model
 
 ROOT = Path(__file__).parents[2]
 COLORS = Colors([0.4, 0.5, 0.6], [0.2, 0.2, 0.2], normalized=False)
@@ -176,6 +183,16 @@ def examples(tmp_path_factory):
         forward.model, PIXELS, SEGMENTS, class_names=CLASSES, removals=["layer"], n_samples=20
     )
     explanation = comparison.rows[0].explanation
+    options = {"class_names": CLASSES, "method": "shapley", "budget": 20}
+    estimated = explain(forward, PIXELS, SEGMENTS, **options)
+    differing = compare(
+        forward.model, PIXELS, SEGMENTS, colors=COLORS, removals=["layer", "grey"], classes=1, **options
+    )
+    count = int(SEGMENTS.max()) + 1
+    estimators = [
+        kind(count) for kind in (ShapleyEstimator, BanzhafEstimator, LimeEstimator, LeaveOneOutEstimator)
+    ]
+    estimators.append(RiseEstimator(tuple(PIXELS.shape[2:])))
     mask = Mask(SEGMENTS != 4)
     mask.after(Window((3, 3), before=(1, 1), after=(1, 1)), paper)
     trace = forward.trace(PARTLY_MISSING, outputs=True)
@@ -193,6 +210,10 @@ def examples(tmp_path_factory):
         Example("examples", ("a.png",), removal_title),
         *(plot_explanation(explanation), next(iter(hierarchy().values()))),
         Coalitions(forward, PIXELS, SEGMENTS),
+        *(*estimators, estimated.estimate, estimated.stream, *differing.differences()),
+        Together([Coalitions(forward, PIXELS, SEGMENTS)]),
+        *(Square(32), Preprocess(Square(32)), Checked(torch.nn.Identity(), "own")),
+        check_model(small_classifier(4), 32),
         *(ImageClassifier(forward), FastLimeImageExplainer(random_state=1), SegmentMasker(SEGMENTS)),
         *(check_masking(forward, PIXELS, SEGMENTS != 4), trace, trace[0], Window((3, 3)), mask),
         *metrics,

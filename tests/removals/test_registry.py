@@ -135,8 +135,14 @@ def test_what_a_removal_needs_is_named(name, gap, sentence):
 def test_networks_and_removals_that_do_not_fit_are_refused():
     with pytest.raises(InputError, match="LayerMaskedForward"):
         make_forward("drop-tokens", network("layer"))
-    with pytest.raises(NotImplementedError, match="drop tokens"):
-        make_forward("layer", network("drop-tokens"))(IMAGES, mask=VISIBLE)
+
+
+def test_where_masks_follow_patches_layer_masking_drops_tokens():
+    model = network("drop-tokens")
+    patches = torch.ones_like(VISIBLE)
+    patches[..., :8, :8] = 0
+    dropped = make_forward("drop-tokens", model)(IMAGES, mask=patches)
+    torch.testing.assert_close(make_forward("layer", model)(IMAGES, mask=patches), dropped)
 
 
 def test_layer_masking_is_layer_masking():

@@ -209,6 +209,10 @@ class Estimator(ABC):
             )
         return estimator
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy is made of the state; what was drawn and not updated is drawn again."""
+        return type(self).from_state, (self.state(),)
+
     def _digest(self) -> str:
         return hashlib.sha256(b"".join(row.tobytes() for row in self._drawn[: self.evaluations])).hexdigest()
 
