@@ -54,7 +54,7 @@ def test_every_folder_has_its_place():
     assert names - {"__init__"} == set(LAYER)
 
 
-def test_imports_run_one_removal():
+def test_imports_run_one_way():
     wrong = []
     for path, tree in [*modules(), *((path, ast.parse(path.read_text())) for path in ROOT.glob("*.py"))]:
         here = path.relative_to(ROOT).parts[0].removesuffix(".py")
@@ -68,7 +68,7 @@ def test_imports_run_one_removal():
     assert not wrong
 
 
-def test_no_module_imports_itself_by_removal_of_others():
+def test_no_module_imports_itself_by_way_of_others():
     """At run time; what only annotations need may point back."""
     edges = {}
     for path, tree in modules():
@@ -117,7 +117,7 @@ def test_layer_masking_needs_torch_alone():
     assert not loaded("from captum_layermask import LayerMaskedForward, MISSING, Colors, rule_for") & HEAVY
 
 
-def test_the_removals_to_remove_pixels_need_no_explainer():
+def test_removals_need_no_explainer():
     assert not loaded("from captum_layermask import make_forward") & HEAVY
 
 

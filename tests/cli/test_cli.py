@@ -83,7 +83,7 @@ def test_the_options_reach_the_explanation(tiny, monkeypatch):
 
 
 @pytest.mark.parametrize("removal", REMOVALS)
-def test_explain_removes_pixels_in_the_removal_it_is_told(tiny, monkeypatch, removal):
+def test_explain_removes_pixels_as_it_is_told(tiny, monkeypatch, removal):
     monkeypatch.setattr(plots, "plot_explanation", lambda *args: shown.extend(args) or Figure())
     shown = []
     result = CliRunner().invoke(cli.app, ["explain", *FEW, "--removal", removal, "--seed", "2"])

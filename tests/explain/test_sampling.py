@@ -81,7 +81,7 @@ def test_fewer_than_two_samples_for_each_segment_are_warned_of_once(forward, cal
 
 
 @pytest.mark.parametrize("removal", [removal for removal in REMOVALS if removal != "drop-tokens"])
-def test_every_removal_to_remove_pixels_warns(removal):
+def test_every_removal_warns(removal):
     model = small_classifier(4)
     forward = make_forward(removal, model, colors=COLORS, reference=PIXELS, segments=SEGMENTS)
     assert len(warned(by_captum, Lime, forward, 10)) == 1

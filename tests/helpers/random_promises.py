@@ -200,38 +200,38 @@ def company(subject: Subject) -> None:
 class InnerBatch(nn.Module):
     """A network that runs on another batch than the one that comes in."""
 
-    def __init__(self, body: nn.Module, removal: str) -> None:
+    def __init__(self, body: nn.Module, how: str) -> None:
         super().__init__()
-        self.body, self.removal = body, removal
+        self.body, self.how = body, how
 
     def forward(self, v: Tensor) -> Tensor | tuple[Tensor, ...]:
-        if self.removal == "mirrored":
+        if self.how == "mirrored":
             return self.body(torch.cat([v, v.flip(3)])).chunk(2)
-        if self.removal == "split":
+        if self.how == "split":
             return torch.cat([self.body(part) for part in v.split(1)])
-        if self.removal == "iterated":
+        if self.how == "iterated":
             return torch.stack([self.body(image[None])[0] for image in v])
         return torch.cat([self.body(v[i : i + 1] * 1) for i in range(v.size(0))], dim=0)
 
 
-def inner_batch(removal: str) -> Callable[[Subject], None]:
+def inner_batch(how: str) -> Callable[[Subject], None]:
     """S14: an inner batch gives what as many calls would."""
 
     def promise(subject: Subject) -> None:
-        model = InnerBatch(subject.model, removal)
+        model = InnerBatch(subject.model, how)
         with torch.no_grad():
             forward = LayerMaskedForward(model, propagation=subject.case.propagation)
             try:
                 got = forward(subject.x.clone(), mask=subject.visible)
             except InplaceError:  # something is written into what may be a part of the batch
                 return
-        if removal == "mirrored":
+        if how == "mirrored":
             got, other = got
             mirrored = subject.masked(subject.x.flip(3), subject.visible.flip(3))
             _near(subject, other, mirrored, "S14: the second half of an inner batch")
         _near(subject, got, subject.output, "S14: an inner batch")
 
-    promise.__name__ = f"inner batch, {removal}"
+    promise.__name__ = f"inner batch, {how}"
     return promise
 
 

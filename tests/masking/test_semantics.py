@@ -263,7 +263,7 @@ def test_nothing_strips_the_mask_silently(function, error):
         assert "body" in str(raised.value)
 
 
-def test_an_operation_without_a_rule_is_named_with_its_module_and_the_removal_out():
+def test_an_operation_without_a_rule_is_named_with_its_module_and_the_way_out():
     with pytest.raises(NoRuleError, match=r"torch.cumsum.*'body.1'.*rule_for"):
         LayerMaskedForward(Wrapped(lambda x: torch.cumsum(x, 3)).eval())(torch.randn(1, 3, 8, 8))
 

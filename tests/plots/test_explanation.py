@@ -155,7 +155,7 @@ def test_a_long_class_name_fits_in_the_title():
 
 
 @pytest.mark.parametrize("removal", [*REMOVALS.values()], ids=[*REMOVALS])
-def test_the_removal_of_removing_fits_in_the_title(removal):
+def test_the_removal_fits_in_the_title(removal):
     long = dataclasses.replace(explanation(method="shapley-sampling"), label="terrier, " * 20)
     figure = plot_explanation(long, removal.title)
     assert figure.get_suptitle().endswith(f" with {removal.title}")

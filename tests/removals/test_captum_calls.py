@@ -73,7 +73,7 @@ def test_also_after_one_that_was_not_forgotten_and_by_every_removal(forward):
     assert warned(lambda: attribute(Lime, grey))
 
 
-def test_missing_that_is_lost_on_the_removal_is_noticed(forward):
+def test_missing_that_is_lost_on_the_way_is_noticed(forward):
     def dimmed(x):
         return forward(x * 0.5)
 

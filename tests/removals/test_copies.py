@@ -222,11 +222,11 @@ def examples(tmp_path_factory):
 
 
 @pytest.mark.parametrize("kind", HELD, ids=lambda kind: kind.__name__)
-def test_every_public_object_can_be_copied_every_removal(examples, kind):
+def test_every_public_object_can_be_copied_in_every_way(examples, kind):
     assert examples[kind], "there is no example of it in this file"
     for example in examples[kind]:
-        for removal, copied in COPIES.items():
-            assert same(copied(example), example), removal
+        for how, copied in COPIES.items():
+            assert same(copied(example), example), how
 
 
 @pytest.mark.parametrize("path", [path for path, value in PUBLIC.items() if not inspect.isclass(value)])
