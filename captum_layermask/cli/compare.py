@@ -54,7 +54,7 @@ def compare(
     top: Annotated[
         int,
         typer.Option(
-            help="Segments (occlusion: squares) to remove, and to keep, in the table.",
+            help="Segments (occlusion: squares) to remove, and to leave alone visible, in the table.",
             callback=options.at_least(1),
         ),
     ] = 10,

@@ -11,7 +11,7 @@ from captum_layermask.cli import folders, options, saving
 from captum_layermask.cli.model import ModelOptions, takes_model
 from captum_layermask.cli.running import enough_memory
 from captum_layermask.names import REMOVAL_NAMES
-from captum_layermask.text import printable
+from captum_layermask.text import printable, text_table
 
 if TYPE_CHECKING:
     import torch
@@ -103,8 +103,8 @@ def explain(
 
 def _print_predictions(probabilities: torch.Tensor, class_names: tuple[str, ...]) -> None:
     best = probabilities.topk(min(5, len(class_names)))
-    names = [printable(class_names[int(i)]) for i in best.indices]
-    width = max(len("prediction"), *map(len, names))
-    typer.echo(f"{'prediction':<{width}}  index  probability")
-    for name, index, value in zip(names, best.indices, best.values, strict=True):
-        typer.echo(f"{name:<{width}}  {int(index):>5}  {float(value):>11.3f}")
+    rows = [
+        (printable(class_names[int(index)]), str(int(index)), f"{float(value):.3f}")
+        for index, value in zip(best.indices, best.values, strict=True)
+    ]
+    typer.echo(text_table([("prediction", "index", "probability"), *rows], "<>>"))

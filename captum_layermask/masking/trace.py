@@ -13,6 +13,7 @@ from captum_layermask.masking.carrier import Carrier
 from captum_layermask.masking.run import Run, function_name
 from captum_layermask.masking.signatures import Function
 from captum_layermask.masking.trees import instances
+from captum_layermask.text import text_table
 
 
 @dataclass(frozen=True)
@@ -94,8 +95,4 @@ class Trace(Sequence[Step]):
             rows.append(
                 (step.module, step.operation, step.rule, shape, visible, "yes" if step.padded else "")
             )
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        return "\n".join(
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-            for row in rows
-        )
+        return text_table(rows)

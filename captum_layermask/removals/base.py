@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from captum_layermask.errors import InputError, NothingMissingWarning, TrainingModeError
+from captum_layermask.masking.compiling import untraced, untraced_itself
 from captum_layermask.masking.mask import Mask
 from captum_layermask.removals.arguments import Call, taken_apart
 from captum_layermask.removals.captum_calls import note_samples, perturbing, refuse_mixing
@@ -80,7 +81,7 @@ class RemovalForward(Wrapper, ABC):
         """
         return None
 
-    @torch.compiler.disable(recursive=False)
+    @untraced_itself
     def forward(self, *args: Any, mask: Tensor | None = None, **kwargs: Any) -> Any:
         """Predict with the missing pixels removed.
 
@@ -103,7 +104,7 @@ class RemovalForward(Wrapper, ABC):
         """
         return self.predict(*self._split(args, kwargs, mask))
 
-    @torch.compiler.disable
+    @untraced
     def _split(
         self, args: Sequence[Any], kwargs: Mapping[str, Any], mask: Tensor | None
     ) -> tuple[Tensor, Mask, Call]:

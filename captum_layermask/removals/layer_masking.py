@@ -18,8 +18,8 @@ import captum_layermask.rules  # noqa: F401  (registers every rule)
 from captum_layermask.errors import (
     InputError,
     MaskLostError,
-    UnknownNameError,
     VanishedWarning,
+    require_known,
 )
 from captum_layermask.masking.activation import MaskedMap
 from captum_layermask.masking.boundary import BOUNDARIES, Boundary
@@ -110,13 +110,13 @@ class LayerMaskedForward(RemovalForward):
             ("concat", concat, CONCAT, False),
             ("padding", padding, tuple(BOUNDARIES), callable(padding)),
         ):
-            if not is_own and value not in known:
-                raise UnknownNameError(option, str(value), known, f"Use one of {', '.join(known)}.")
+            if not is_own:
+                require_known(option, str(value), known, f"Use one of {', '.join(known)}.")
         if isinstance(until, int) and until < 1:
             raise InputError(f"until is {until}; give at least 1 operation, or the path of a module.")
-        modules = [name for name, _ in model.named_modules() if name]
-        if isinstance(until, str) and until not in modules:
-            raise UnknownNameError("module", until, modules, "Give the path of a module of the model.")
+        if isinstance(until, str):
+            modules = [name for name, _ in model.named_modules() if name]
+            require_known("module", until, modules, "Give the path of a module of the model.")
         if max_batch is not None and max_batch < 1:
             raise InputError(f"max_batch is {max_batch}; give at least 1 image.")
         self.propagation, self.concat, self.padding = propagation, concat, padding

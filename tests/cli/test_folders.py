@@ -28,6 +28,8 @@ ENVIRONMENT = os.environ | {
     "PYTHONPATH": str(Path(captum_layermask.__file__).parents[1]),
 }
 FEW = ["--segmentation", "grid", "--n-segments", "9", "--n-samples", "18"]
+#: The same by an estimator that knows its error.
+ESTIMATED = ["--segmentation", "grid", "--n-segments", "9", "--method", "shapley", "--budget", "64"]
 NAMES = ["b/ä & 1.png", "a.png", "c%2F#?.png"]
 
 
@@ -244,6 +246,34 @@ def test_two_processes_end_with_the_same_files_as_one(in_one_go, tmp_path):
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     start("explain", in_one_go / "data", tmp_path, *launcher)
     assert files(tmp_path) == files(in_one_go / "out")
+
+
+def test_an_estimate_that_ctrl_c_ended_is_not_the_images(tiny, capsys, pictures, folder, monkeypatch):
+    """An estimator returns what is there; recorded, it would never be finished."""
+    from captum_layermask.evaluate.gallery import explanations
+
+    line = ["explain", "in", *ESTIMATED, "-o"]
+    succeeds(capsys, *line, "in-one-go")
+    real, images = explanations.explain, iter(range(10))
+
+    def interrupted(forward, *args, **options):
+        calls = iter(range(1000))
+
+        def stopping(x, mask=None):
+            if next(calls) == 3:
+                raise KeyboardInterrupt
+            return forward(x, mask=mask)
+
+        return real(stopping if next(images) == 1 else forward, *args, **options)
+
+    monkeypatch.setattr(explanations, "explain", interrupted)
+    with pytest.raises(SystemExit) as caught:
+        main([*line, "out"])
+    assert caught.value.code == 130
+    assert len(list((folder / "out" / "pictures").iterdir())) == 1
+    monkeypatch.setattr(explanations, "explain", real)
+    succeeds(capsys, *line, "out")
+    assert files(folder / "out") == files(folder / "in-one-go")
 
 
 def test_ctrl_c_keeps_what_was_done(tiny, capsys, pictures, folder, monkeypatch):

@@ -199,6 +199,8 @@ class Gallery(Experiment):
     def work(self, opened: Opened, unit: str) -> list[dict[str, Any]]:
         """Explain the image, write its files, and record its line of the index."""
         made = self.make(opened)
+        if made.shown.ended == "interrupted":  # an estimator returns what is there; it is not this image's
+            raise KeyboardInterrupt
         picture = f"pictures/{opened.image}.png"
         numbers = f"numbers/{opened.image}.npz"
         content = io.BytesIO()

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 
 from captum_layermask.files import write_whole
 from captum_layermask.plots.files import figure_metadata
-from captum_layermask.text import in_markdown
+from captum_layermask.text import in_markdown, markdown_table
 
 __all__ = ["Report", "Table", "absent", "heading", "markdown", "write_report"]
 
@@ -104,18 +104,8 @@ def markdown(table: Table) -> str:
     title = f"## {in_markdown(table.title)}\n\n{in_markdown(table.caption)}\n"
     if not table.header:
         return title
-    rows = [tuple(map(in_markdown, row)) for row in (table.header, *table.rows)]
-    widths = [max(3, *map(len, column)) for column in zip(*rows, strict=True)]
-    sides = _sides(table)
-
-    def line(cells: tuple[str, ...]) -> str:
-        return "| " + " | ".join(_padded(*cell) for cell in zip(cells, widths, sides, strict=True)) + " |"
-
-    rule = tuple(
-        "-" * (w - 1) + (":" if side == "right" else "-") for w, side in zip(widths, sides, strict=True)
-    )
-    lines = [line(rows[0]), line(rule), *map(line, rows[1:])]
-    return f"{title}\n" + "\n".join(lines) + "\n"
+    sides = "".join(">" if side == "right" else "<" for side in _sides(table))
+    return f"{title}\n{markdown_table(table.header, table.rows, sides)}\n"
 
 
 def heading(report: Report) -> str:
@@ -198,10 +188,6 @@ def _sides(table: Table) -> list[str]:
 
 def _is_number(cell: str) -> bool:
     return cell[:1] in "–-+0123456789"
-
-
-def _padded(cell: str, width: int, side: str) -> str:
-    return cell.rjust(width) if side == "right" else cell.ljust(width)
 
 
 def _versions() -> dict[str, str]:
